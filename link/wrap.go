@@ -1,0 +1,103 @@
+package link
+
+import (
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// Wrap makes a device of anything that reads and writes one whole packet a call: a TUN file of another library, a
+// connected UDP socket, a message channel of a VPN. rw's Write must be safe to call from several goroutines at once
+// and while a Read is pending, as that of every net.Conn and os.File is, and its Close must end a pending Read.
+//
+// Of c, Name, MTU, Ethernet and Addr are taken as they are (MTU 0 means 65535). Checksum and GSO are switched off: a
+// bare packet has no room to carry them. A received packet longer than the MTU allows is cut off, as read(2) would,
+// and so fails its own length check above. Write waits as long as rw's does, since there is no asking it not to.
+// An error of rw is returned as it is, unless the device is closed.
+func Wrap(rw io.ReadWriteCloser, c Caps) Device {
+	if c.MTU <= 0 {
+		c.MTU = maxPacket
+	}
+	c.Checksum, c.GSO4, c.GSO6, c.GSOUDP = false, 0, 0, 0
+	w := &wrapped{rw: rw, caps: c, size: c.MTU + maxFrameHeader}
+	w.in = make([]byte, w.size)
+	w.queues[0] = w
+	return w
+}
+
+// wrapped is both the device and its only queue.
+type wrapped struct {
+	rw     io.ReadWriteCloser
+	caps   Caps
+	queues [1]Queue
+	size   int
+	in     []byte    // the reader's
+	out    sync.Pool // of *[]byte, where Head and Text are joined; one a call, so that writers do not wait for each other
+	closed atomic.Bool
+}
+
+func (w *wrapped) Caps() Caps             { return w.caps }
+func (w *wrapped) Queues() []Queue        { return w.queues[:] }
+func (w *wrapped) Ready() <-chan struct{} { return nil }
+
+func (w *wrapped) Close() error {
+	if w.closed.Swap(true) {
+		return nil
+	}
+	return w.rw.Close()
+}
+
+func (w *wrapped) Read(p []Packet) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		n, err := w.rw.Read(w.in)
+		switch {
+		case n > 0:
+			p[0] = Packet{Head: w.in[:n]}
+			return 1, nil // an error that came along comes again
+		case err != nil:
+			return 0, w.error(err)
+		}
+	}
+}
+
+func (w *wrapped) Write(p []Packet) (int, error) {
+	for i := range p {
+		if err := w.write(&p[i]); err != nil {
+			return i, w.error(err)
+		}
+	}
+	return len(p), nil
+}
+
+func (w *wrapped) write(p *Packet) error {
+	b := p.Head
+	if len(p.Text) > 0 {
+		s, ok := w.out.Get().(*[]byte)
+		if !ok {
+			s = new([]byte)
+			*s = make([]byte, 0, w.size)
+		}
+		defer w.out.Put(s)
+		*s = append((*s)[:0], p.Head...)
+		for _, t := range p.Text {
+			*s = append(*s, t...)
+		}
+		b = *s
+	}
+	n, err := w.rw.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	return err
+}
+
+// error turns whatever rw says once it is closed into the one error that callers look for.
+func (w *wrapped) error(err error) error {
+	if w.closed.Load() {
+		return errClosed
+	}
+	return err
+}
