@@ -1,0 +1,186 @@
+package tcp
+
+import "time"
+
+// Next fills *s with the next segment to send, and is false where nothing is to be sent now. It is the only place that
+// decides that. s.Text is views of the send pipe in the memory of the old s.Text; they stay valid until the next call.
+func (t *TCB) Next(now time.Duration, s *Segment) bool {
+	for c := t.free; c != nil; c = t.free {
+		t.free, c.next = c.next, nil
+		t.memory().Return(c)
+	}
+	*s = Segment{Text: s.Text[:0]}
+	if !t.nextReset(s) && !t.nextOf(now, s) {
+		return false
+	}
+	t.segsOut++
+	return true
+}
+
+func (t *TCB) nextOf(now time.Duration, s *Segment) bool {
+	switch {
+	case t.state == Closed:
+		return false
+	case t.snd.una == t.snd.iss && t.nextSYN(now, s):
+		return true
+	case t.state == SynSent:
+		return false
+	case t.out.dup && t.nextACK(now, s): // before text: a duplicate that carries some is not counted (RFC 5681 §2)
+		return true
+	}
+	return t.nextAgain(now, s) || t.nextText(now, s) || t.nextProbe(now, s) || t.nextACK(now, s)
+}
+
+// nextReset is the reset that Abort or a segment asked for.
+func (t *TCB) nextReset(s *Segment) bool {
+	if !t.out.reset {
+		return false
+	}
+	t.out.reset = false
+	s.Seq, s.Flags, s.Cause = t.out.rstSeq, RST, CauseReset
+	if t.out.rstACK {
+		s.Flags, s.Ack = RST|ACK, t.rcv.nxt
+	}
+	return true
+}
+
+// nextSYN is our SYN or SYN-ACK, for the first time or again.
+func (t *TCB) nextSYN(now time.Duration, s *Segment) bool {
+	first := t.snd.nxt == t.snd.iss
+	if !first && (t.snd.rtx != t.snd.iss || t.snd.lost == t.snd.rtx) {
+		return false
+	}
+	o := &s.Options
+	s.Seq, s.Window, s.Flags, s.Cause = t.snd.iss, t.c.synWindow(), SYN, CauseData
+	o.MSS = t.c.announcedMSS()
+	if t.state == SynSent {
+		o.HasScale, o.SACKPermitted, o.HasTimestamps = !t.c.NoScale, !t.c.NoSACK, !t.c.NoTimestamps
+	} else {
+		s.Flags, s.Ack = SYN|ACK, t.rcv.nxt
+		o.HasScale, o.SACKPermitted, o.HasTimestamps = t.scaled, t.sack, t.ts
+		o.TSEcr = t.rcv.tsRecent
+		t.acknowledged()
+	}
+	if o.HasScale {
+		o.WindowScale = t.c.windowScale()
+	}
+	if o.HasTimestamps {
+		o.TSVal = ticks(now) + t.tsOffset
+	}
+	t.snd.rtx = t.snd.iss + 1
+	if first {
+		t.snd.nxt = t.snd.iss + 1
+		t.snd.timing, t.snd.timed, t.snd.timedAt = true, t.snd.nxt, now
+		t.snd.rtx, t.snd.lost = t.snd.nxt, t.snd.nxt
+	} else {
+		s.Cause = t.snd.cause
+		t.snd.timing = false
+		if s.Cause != CauseData { // which is a SYN that became a SYN-ACK
+			t.again++
+		}
+	}
+	if t.timers[timerRetransmit] == 0 {
+		t.set(timerRetransmit, now+t.rto())
+	}
+	return true
+}
+
+// header fills what every segment of a connection past SYN-SENT carries. It must be followed by sending s.
+func (t *TCB) header(now time.Duration, s *Segment, seq Seq, why Cause) {
+	s.Seq, s.Ack, s.Flags, s.Cause = seq, t.rcv.nxt, ACK, why
+	s.Options = t.options(now)
+	t.moveEdge()
+	s.Window = uint16(min((t.rcv.edge-t.rcv.nxt+1<<t.rcv.scale-1)>>t.rcv.scale, 65535))
+	if t.rcv.edge.Less(t.rcv.nxt + Seq(s.Window)<<t.rcv.scale) {
+		s.Window = t.roundWindow(s.Window)
+	}
+	t.acknowledged()
+}
+
+// options are those of a segment without SYN.
+func (t *TCB) options(now time.Duration) (o Options) {
+	if t.ts {
+		o.HasTimestamps, o.TSVal, o.TSEcr = true, ticks(now)+t.tsOffset, t.rcv.tsRecent
+	}
+	if t.sack && t.ooo.len() > 0 {
+		t.ooo.sack(&o)
+	}
+	return o
+}
+
+// acknowledged notes that a segment which acknowledges RCV.NXT leaves.
+func (t *TCB) acknowledged() {
+	t.out.ack, t.out.dup = CauseNone, false
+	t.rcv.acked = t.rcv.nxt
+	t.stop(timerDelayedACK)
+}
+
+// space is where the window would end if all of the buffer that is free were announced.
+func (t *TCB) space() Seq {
+	if t.rcv.starved {
+		return t.rcv.edge
+	}
+	n := int(t.readBuf) - t.rcv.nxt.From(t.recvq.start)
+	return t.rcv.nxt + Seq(min(max(n, 0), 65535<<t.rcv.scale))
+}
+
+// silly is the least step of the window's right edge. RFC 9293 §3.8.6.2.2: "keep RCV.NXT+RCV.WND fixed until the
+// reduction satisfies: RCV.BUFF - RCV.USER - RCV.WND >= min( Fr * RCV.BUFF, Eff.snd.MSS )", with Fr = 1/2.
+func (t *TCB) silly() int { return max(min(int(t.readBuf)/2, t.textMSS()), 1) }
+
+// moveEdge advances the right edge of the window as far as it may be announced.
+func (t *TCB) moveEdge() {
+	if to := t.space(); to.From(t.rcv.edge) >= t.silly() {
+		// down to what the window field can say, so that it says exactly what is kept
+		to = t.rcv.nxt + (to-t.rcv.nxt)>>t.rcv.scale<<t.rcv.scale
+		t.rcv.edge = maxSeq(t.rcv.edge, to)
+	}
+}
+
+// roundWindow decides for a window between two values of the field, w being the upper one. RFC 9293 §3.8.6: "A TCP
+// receiver SHOULD NOT shrink the window, i.e., move the right window edge to the left (SHLD-14)." So the upper one is
+// announced and kept, a little beyond the buffer; but a peer that sends octet by octet could advance the edge that way
+// for ever, so at an eighth of the buffer it ends, and the lower one is announced and the edge kept.
+func (t *TCB) roundWindow(w uint16) uint16 {
+	edge := t.rcv.nxt + Seq(w)<<t.rcv.scale
+	if edge.From(t.recvq.start) > int(t.readBuf)+int(t.readBuf)/8 {
+		return w - 1
+	}
+	t.rcv.edge = edge
+	return w
+}
+
+// nextACK is an acknowledgement that is due, or a window update, which are nothing but an acknowledgement.
+func (t *TCB) nextACK(now time.Duration, s *Segment) bool {
+	why := t.out.ack
+	if why == CauseNone {
+		if !t.updateDue() {
+			return false
+		}
+		why = CauseWindowUpdate
+	}
+	t.header(now, s, t.snd.nxt, why)
+	return true
+}
+
+// updateDue reports whether the peer should hear of the window. It departs from RFC 9293 §3.8.6.2.2 as Linux does in
+// that the window must also have doubled: a peer that still has much of it needs no update.
+func (t *TCB) updateDue() bool {
+	if !t.state.canReceive() || t.rcv.hasFin {
+		return false
+	}
+	grown := t.space().From(t.rcv.edge)
+	return grown >= t.silly() && grown >= t.rcv.edge.From(t.rcv.nxt)
+}
+
+// nextProbe is a window probe or a keep-alive: an octet before SND.UNA, or before SND.NXT, which is the same where
+// nothing is outstanding, and no text. RFC 9293 §3.8.4: "Such a segment generally contains SEG.SEQ = SND.NXT-1 and may
+// or may not contain one garbage octet of data."
+func (t *TCB) nextProbe(now time.Duration, s *Segment) bool {
+	if t.out.probe == CauseNone {
+		return false
+	}
+	t.header(now, s, t.snd.una-1, t.out.probe)
+	t.out.probe = CauseNone
+	return true
+}

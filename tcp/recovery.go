@@ -1,0 +1,126 @@
+package tcp
+
+import "time"
+
+// This file is loss recovery: RFC 5681 §3.2 and RFC 6582. What is lost is [rtx, lost), which Next sends again; what
+// duplicate acknowledgements say has left the network is inflated, by which the congestion window is let exceeded.
+
+// dupThresh: RFC 5681 §3.2, "after receiving 3 duplicate ACKs".
+const dupThresh = 3
+
+// duplicate looks at an acknowledgement of nothing new.
+func (t *TCB) duplicate(now time.Duration, a *arrival) {
+	if t.cc == nil || t.snd.una == t.snd.nxt || !t.isDuplicate(a) {
+		return
+	}
+	mss, flight := t.textMSS(), t.snd.nxt.From(t.snd.una)
+	t.snd.dups = min(t.snd.dups, 254) + 1
+	switch {
+	case t.snd.recovering:
+		// RFC 6582 §3.2 step 3: "For each additional duplicate ACK received […], increment cwnd by SMSS"
+		t.snd.inflated = min(t.snd.inflated+int32(mss), int32(flight))
+	case t.snd.dups < dupThresh:
+		// RFC 3042 §2: "The amount of outstanding data would remain less than or equal to the congestion window plus 2
+		// segments"
+		t.snd.inflated = int32(t.snd.dups) * int32(mss)
+	case t.snd.dups == dupThresh && t.snd.recover.Less(t.snd.una):
+		t.cc.Loss(now, Sample{Lost: min(mss, flight), InFlight: max(flight-int(t.snd.inflated), mss)})
+		t.snd.recover, t.snd.recovering = t.snd.nxt, true
+		t.snd.inflated = dupThresh * int32(mss)
+		t.loseFirst()
+	}
+}
+
+// isDuplicate is the definition of RFC 5681 §2: nothing new, no text, no FIN, and the window as it was. With SACK, it
+// is one where it reports octets that were not reported before (RFC 6675 §2).
+func (t *TCB) isDuplicate(a *arrival) bool {
+	reported := false
+	if t.sack {
+		for _, b := range a.Options.SACK[:min(int(a.Options.Blocks), len(a.Options.SACK))] {
+			if t.snd.una.Less(b.Left) && b.Left.Less(b.Right) && b.Right.LessEq(t.snd.nxt) &&
+				(t.snd.sacked.LessEq(t.snd.una) || t.snd.sacked.Less(b.Right)) {
+				t.snd.sacked, reported = b.Right, true
+			}
+		}
+	}
+	return reported || a.len == 0 && a.Flags&(SYN|FIN) == 0 && a.wnd == t.snd.wnd
+}
+
+// loseFirst marks the first segment that is outstanding as lost.
+func (t *TCB) loseFirst() {
+	t.snd.rtx = t.snd.una
+	t.snd.lost = minSeq(t.snd.una+Seq(t.textMSS()), t.snd.nxt)
+	t.snd.cause = CauseFast
+	t.snd.timing = false
+}
+
+// recover tells congestion control of an acknowledgement of text octets, and goes on with a recovery or ends it.
+func (t *TCB) recover(now time.Duration, text int, s Sample) {
+	t.snd.dups = 0
+	switch {
+	case t.cc == nil:
+	case !t.snd.recovering:
+		t.snd.inflated = 0
+		t.cc.Acked(now, s)
+	case t.snd.recover.LessEq(t.snd.una):
+		t.snd.inflated, t.snd.recovering = 0, false
+		t.cc.Recovered(now)
+	default:
+		// RFC 6582 §3.2 step 3: "If this ACK does *not* acknowledge all of the data up to and including recover, then
+		// this is a partial ACK. In this case, retransmit the first unacknowledged segment. Deflate the congestion
+		// window by the amount of new data acknowledged […]. If the partial ACK acknowledges at least one SMSS of new
+		// data, then add back SMSS bytes to the congestion window."
+		back := 0
+		if mss := t.textMSS(); text >= mss {
+			back = mss
+		}
+		t.snd.inflated = max(t.snd.inflated-int32(text)+int32(back), 0)
+		t.loseFirst()
+	}
+}
+
+// loseAll marks everything outstanding as lost, so that it is sent again as the congestion window allows.
+func (t *TCB) loseAll(why Cause) {
+	t.snd.rtx, t.snd.lost, t.snd.cause = t.snd.una, t.snd.nxt, why
+	t.snd.inflated, t.snd.dups = 0, 0
+	t.snd.timing = false
+}
+
+// congestion is the congestion control, made when it is first asked for.
+func (t *TCB) congestion(now time.Duration) Congestion {
+	if t.cc == nil {
+		if t.c.Congestion != nil {
+			t.cc = t.c.Congestion(t.textMSS())
+		} else {
+			t.cc = NewReno(t.textMSS())
+		}
+		if t.snd.synAgain {
+			// RFC 5681 §3.1: "If the SYN or SYN/ACK is lost, the initial window used by a sender after a correctly
+			// transmitted SYN MUST be one segment". How much the path bears is as unknown as before.
+			t.cc.Timeout(now, Sample{InFlight: maxCwnd})
+		}
+	}
+	return t.cc
+}
+
+// rto is the retransmission timeout with its back-off.
+func (t *TCB) rto() time.Duration {
+	d := t.rtt.rto(orDefault(t.c.MinRTO, defaultMinRTO))
+	if t.snd.synAgain && t.rtt.srtt == 0 && t.snd.una != t.snd.iss {
+		// RFC 6298 §5.7: "If the timer expires awaiting the ACK of a SYN segment and the TCP implementation is using an
+		// RTO less than 3 seconds, the RTO MUST be re-initialized to 3 seconds when data transmission begins"
+		d = 3 * time.Second
+	}
+	return backedOff(d, t.snd.backoff)
+}
+
+// backedOff is d doubled n times, at most maxRTO (RFC 6298 §5.5).
+func backedOff(d time.Duration, n uint8) time.Duration {
+	if d <= 0 || n > 30 || d > maxRTO>>n {
+		return maxRTO
+	}
+	return d << n
+}
+
+// defaultMinRTO is Linux's TCP_RTO_MIN (RFC 6298 §2.4 says 1 s).
+const defaultMinRTO = 200 * time.Millisecond
