@@ -274,6 +274,9 @@ func TestC70FINAhead(t *testing.T) {
 	if got, want := s.read(100), string(letters(301, 6)); got != want || !s.EOF() {
 		t.Errorf("read %q, want %q and the end", got, want)
 	}
+	if s.recvq.head != nil {
+		t.Error("what stands behind the FIN is kept")
+	}
 	if g := s.take(); g[len(g)-1].Ack != 308 {
 		t.Errorf("the FIN is not acknowledged: %v", g)
 	}
@@ -315,8 +318,8 @@ func TestC22Release(t *testing.T) {
 
 	s = plainly(t)
 	s.Release(s.now)
+	s.want("<SEQ=101><ACK=301><CTL=FIN,ACK>")
 	s.ack(102)
-	s.take()
 	if ev := s.wait(61 * time.Second); !ev.Has(Ended) {
 		t.Errorf("in %v after a minute in FIN-WAIT-2 that nobody wants", s.State())
 	}
@@ -485,5 +488,24 @@ func TestInfoIsASnapshot(t *testing.T) {
 	}
 	if !strings.Contains(a.State.String(), "ESTABLISHED") || a.SRTT != 100*ms {
 		t.Errorf("%+v", a)
+	}
+}
+
+// TestTimeWaitRecord: only a connection that the user has let go of is worth no more than a record.
+func TestTimeWaitRecordOfATCB(t *testing.T) {
+	s := in(t, TimeWait)
+	if _, ok := s.TimeWaitRecord(s.now); ok {
+		t.Error("the user still holds the connection")
+	}
+	s.Release(s.now)
+	w, ok := s.TimeWaitRecord(s.now)
+	at, _ := s.Deadline()
+	if !ok || w.Deadline() != at {
+		t.Fatalf("record %v until %v, want until %v", ok, w.Deadline(), at)
+	}
+	reply, v := w.Arrive(s.now, &Segment{Seq: 301, Ack: 102, Flags: FIN | ACK})
+	s.arrive(Segment{Seq: 301, Ack: 102, Flags: FIN | ACK})
+	if g := s.take(); v != Stay || reply.String() != g[0].String() || reply.Window != g[0].Window {
+		t.Errorf("the record answers %v, the TCB %v", reply, g)
 	}
 }

@@ -115,7 +115,7 @@ func (t *TCB) arriveOther(now time.Duration, a *arrival) (ev Event) {
 		!t.checkACK(now, a, &ev) { // fifth
 		return ev
 	}
-	// sixth: URG is passed over and its text stays in line (RFC 6093 §4 lets an application have it so)
+	// sixth: URG is passed over and its text stays in line (RFC 6093 §6 wants it so)
 	t.rcv.heardAt = now
 	t.fresh = false
 	t.recent(now, a)
@@ -127,7 +127,7 @@ func (t *TCB) arriveOther(now time.Duration, a *arrival) (ev Event) {
 // checkPAWS is the protection against wrapped sequence numbers of RFC 7323 §5.
 func (t *TCB) checkPAWS(now time.Duration, a *arrival, ev *Event) bool {
 	if !t.ts || a.Flags&(RST|SYN) != 0 {
-		return true // RFC 7323 §5.2 exempts resets; a SYN is answered in any case
+		return true // RFC 7323 §5.3 R1 exempts resets; a SYN is answered in any case
 	}
 	if !a.Options.HasTimestamps {
 		// RFC 7323 §3.2: "If a non-<RST> segment is received without a TSopt, a TCP SHOULD silently drop the segment."
@@ -187,7 +187,7 @@ func (t *TCB) checkSeq(now time.Duration, a *arrival, ev *Event) bool {
 	if t.state == SynReceived && a.Flags&(SYN|ACK|FIN) == SYN && a.Seq == t.rcv.irs {
 		return t.sameSYN(ev)
 	}
-	if !t.acceptable(a.Seq, a.Segment.Len()) {
+	if !t.acceptable(a.Seq, a.Segment.Len()) && !t.atEdge(a) {
 		// "If the RCV.WND is zero, no segments will be acceptable, but special allowance should be made to accept valid
 		// ACKs, URGs, and RSTs."
 		if t.rcv.edge != t.rcv.nxt || a.Seq != t.rcv.nxt || a.Flags.Has(SYN) {
@@ -204,6 +204,13 @@ func (t *TCB) checkSeq(now time.Duration, a *arrival, ev *Event) bool {
 		t.ackNow(CauseAck)
 	}
 	return true
+}
+
+// atEdge reports whether a is an acknowledgement at the right edge of the window. It departs from Table 6 in taking it,
+// as Linux does: a peer that has filled the window, and lost the first of it, acknowledges from there, and would else not
+// get through with anything until the loss is repaired.
+func (t *TCB) atEdge(a *arrival) bool {
+	return t.state.synchronized() && a.Flags.Has(ACK) && a.Segment.Len() == 0 && a.Seq == t.rcv.edge
 }
 
 // simultaneous reports whether a is the SYN-ACK of a simultaneous open (RFC 9293 §3.5, Figure 7): a SYN that was

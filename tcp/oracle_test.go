@@ -152,6 +152,9 @@ func expectSynSent(c situation, s *tcp.Segment) []verdict {
 func (c *situation) acceptable(s *tcp.Segment) bool {
 	in := func(q tcp.Seq) bool { return uint32(q-c.rcvNxt) < uint32(c.window) }
 	n := s.Len()
+	if n == 0 && c.state >= tcp.Established && s.Flags&(tcp.ACK|tcp.RST) == tcp.ACK && s.Seq == c.rcvNxt+tcp.Seq(c.window) {
+		return true // not in the table: an acknowledgement at the right edge, as Linux takes it
+	}
 	if c.window == 0 {
 		return n == 0 && s.Seq == c.rcvNxt
 	}

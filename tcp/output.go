@@ -133,20 +133,23 @@ func (t *TCB) moveEdge() {
 	if to := t.space(); to.From(t.rcv.edge) >= t.silly() {
 		// down to what the window field can say, so that it says exactly what is kept
 		to = t.rcv.nxt + (to-t.rcv.nxt)>>t.rcv.scale<<t.rcv.scale
-		t.rcv.edge = maxSeq(t.rcv.edge, to)
+		if t.rcv.edge.Less(to) {
+			t.rcv.edge, t.rcv.beyond = to, 0
+		}
 	}
 }
 
 // roundWindow decides for a window between two values of the field, w being the upper one. RFC 9293 §3.8.6: "A TCP
 // receiver SHOULD NOT shrink the window, i.e., move the right window edge to the left (SHLD-14)." So the upper one is
-// announced and kept, a little beyond the buffer; but a peer that sends octet by octet could advance the edge that way
-// for ever, so at an eighth of the buffer it ends, and the lower one is announced and the edge kept.
+// announced and kept, a little beyond the buffer. But a peer that sends octet by octet could advance the edge that way
+// for ever: at a quarter of the largest window it ends, and the lower one is announced while the edge is kept.
 func (t *TCB) roundWindow(w uint16) uint16 {
 	edge := t.rcv.nxt + Seq(w)<<t.rcv.scale
-	if edge.From(t.recvq.start) > int(t.readBuf)+int(t.readBuf)/8 {
+	beyond := t.rcv.beyond + int32(edge.From(t.rcv.edge))
+	if beyond > 65535/4<<t.rcv.scale {
 		return w - 1
 	}
-	t.rcv.edge = edge
+	t.rcv.edge, t.rcv.beyond = edge, beyond
 	return w
 }
 

@@ -51,7 +51,7 @@ func (t *TCB) loseFirst() {
 	t.snd.rtx = t.snd.una
 	t.snd.lost = minSeq(t.snd.una+Seq(t.textMSS()), t.snd.nxt)
 	t.snd.cause = CauseFast
-	t.snd.timing = false
+	t.snd.timing = false // RFC 6298 §3 (Karn): what is sent twice is not measured
 }
 
 // recover tells congestion control of an acknowledgement of text octets, and goes on with a recovery or ends it.

@@ -30,16 +30,18 @@ func (t *TCB) nextAgain(now time.Duration, s *Segment) bool {
 		room = max(room, t.textMSS()) // the first loss is repaired whatever the window (RFC 5681 §3.2, step 3)
 	}
 	text := min(t.sendq.end.From(seq), n)
-	if n <= 0 || room < min(text, t.textMSS()) {
+	t.snd.limited = n > 0 && room < min(text, t.textMSS())
+	if n <= 0 || t.snd.limited {
 		return false
 	}
-	n = min(n, room)
+	if n > room {
+		n = t.whole(room, text, true, int(t.snd.mss)-o.Len())
+	}
 	t.fill(now, s, seq, min(text, n), t.snd.cause)
 	if text < n && t.finQueued {
 		s.Flags |= FIN
 	}
 	t.snd.rtx = s.End()
-	t.snd.timing = false // RFC 6298 §3 (Karn): what was sent twice is not measured
 	t.again++
 	if t.timers[timerRetransmit] == 0 || s.Cause == CauseFast {
 		t.set(timerRetransmit, now+t.rto())
@@ -196,7 +198,7 @@ func (t *TCB) SetMTU(now time.Duration, mtu, maxText int) {
 	if t.cc != nil {
 		t.cc.SetMSS(t.textMSS())
 	}
-	// RFC 1191 §6.5 has the retransmission follow at once; no congestion was seen, so no window is cut.
+	// RFC 1191 §6.4 has the retransmission follow at once; no congestion was seen, so no window is cut.
 	if t.snd.mss < old && t.sending() && t.snd.nxt.From(t.snd.una) > int(t.snd.mss) {
 		t.loseAll(CauseMTU)
 		t.snd.recovering = false

@@ -95,9 +95,10 @@ type sender struct {
 // receiver is the receive side: RFC 9293 §3.3.1's receive sequence variables and what acknowledging needs.
 type receiver struct {
 	irs, nxt  Seq
-	edge      Seq // RCV.NXT+RCV.WND as announced: the first octet that is not acceptable
-	acked     Seq // Last.ACK.sent of RFC 7323 §4.3
-	fin       Seq // where the peer's FIN stands, where hasFin
+	edge      Seq   // RCV.NXT+RCV.WND as announced: the first octet that is not acceptable
+	beyond    int32 // octets by which rounding has put edge beyond the buffer
+	acked     Seq   // Last.ACK.sent of RFC 7323 §4.3
+	fin       Seq   // where the peer's FIN stands, where hasFin
 	scale     uint8
 	full      uint16 // the text of a full-sized segment, as far as seen
 	quick     uint8  // full-sized segments that are still acknowledged at once
@@ -267,8 +268,6 @@ func (t *TCB) agree(now time.Duration, h *handshake) {
 	t.recvq.reset(t.rcv.nxt)
 	if h.hasScale && !t.c.NoScale {
 		t.scaled, t.snd.scale, t.rcv.scale = true, h.scale, t.c.windowScale()
-	} else {
-		t.readBuf = min(t.readBuf, 65535)
 	}
 	t.sack = h.sack && !t.c.NoSACK
 	if h.ts && !t.c.NoTimestamps {

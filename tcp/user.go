@@ -222,13 +222,10 @@ func (t *TCB) userTimeout() time.Duration {
 
 // SetBuffers sets the bounds of what waits to be read and to be sent, in octets; 0 leaves a bound as it is. A smaller
 // bound is reached as octets are read: the window that was announced does not shrink (RFC 9293 §3.8.6, SHLD-14). A
-// larger one is used as far as the window scale of the SYN can say it.
+// larger one holds more than what the window scale of the SYN can announce at once.
 func (t *TCB) SetBuffers(now time.Duration, read, write int) {
 	if read > 0 {
-		t.readBuf = int32(min(read, 65535<<t.rcv.scale))
-		if t.state == SynSent {
-			t.readBuf = int32(min(read, maxCwnd))
-		}
+		t.readBuf = int32(min(read, maxCwnd))
 	}
 	if write > 0 {
 		t.writeBuf = int32(min(write, maxCwnd))
