@@ -59,6 +59,9 @@ type Packet struct {
 	Head    []byte   // received: the whole packet; sent: the headers, or the whole packet
 	Text    [][]byte // sent: the payload that follows Head, in any number of pieces; received: nil
 	Offload Offload  // what is left for the device to do, or what it has done
+	// Comment is for a Capture, which writes it beside the packet; other devices pass it over. The sender sets it, and
+	// the reader of a received packet may, until it reads again: why the packet was dropped, say.
+	Comment string
 }
 
 // Len returns the length of the packet in bytes, Head and Text together.

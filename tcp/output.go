@@ -167,9 +167,10 @@ func (t *TCB) nextACK(now time.Duration, s *Segment) bool {
 }
 
 // updateDue reports whether the peer should hear of the window. It departs from RFC 9293 §3.8.6.2.2 as Linux does in
-// that the window must also have doubled: a peer that still has much of it needs no update.
+// that the window must also have doubled: a peer that still has much of it needs no update. What a SYN's window could not
+// say is no news either until something has arrived: the handshake would end with a segment more.
 func (t *TCB) updateDue() bool {
-	if !t.state.canReceive() || t.rcv.hasFin {
+	if !t.state.canReceive() || t.rcv.hasFin || t.rcv.nxt == t.rcv.irs+1 {
 		return false
 	}
 	grown := t.space().From(t.rcv.edge)

@@ -1,0 +1,344 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/seed87e66d9f/waybill/ethernet"
+	"github.com/seed87e66d9f/waybill/ipv4"
+	"github.com/seed87e66d9f/waybill/ipv6"
+	"github.com/seed87e66d9f/waybill/link"
+	"github.com/seed87e66d9f/waybill/tcp"
+)
+
+// Interface is a device that is attached to a Stack, with its addresses.
+type Interface struct {
+	stack    *Stack
+	name     string
+	index    uint32
+	loopback bool
+	device   link.Device
+	caps     link.Caps
+	queues   []link.Queue
+	mac      ethernet.Addr
+	hops     uint8
+	up       atomic.Bool
+	tcp4     tcp.Config // what connections over this interface are made with
+	tcp6     tcp.Config
+	addrs    atomic.Pointer[[]Addr] // replaced whole, under Stack.admin
+	neigh    neighbors
+	dad      dad
+	full     struct {
+		sync.Mutex
+		conns []*TCPConn // each with a segment parked that the device had no room for
+		udp   sync.Cond  // writers of datagrams wait here
+		turns uint64     // how often there was room, or something else to look at
+	}
+	lazily   sync.Once // starts the loop of the loopback interface
+	readErrs atomic.Uint64
+}
+
+// Addr is an address of an interface, with the prefix that is on its link.
+type Addr struct {
+	Prefix netip.Prefix // the address itself, not masked
+	State  AddrState
+}
+
+// AddrState says how far an address has got.
+type AddrState uint8
+
+// The states of an address (RFC 4862 §2, RFC 4429 §2.1).
+const (
+	AddrOptimistic AddrState = iota + 1 // in use while duplicate address detection still asks
+	AddrValid                           // ours
+)
+
+// String is the state in a word.
+func (s AddrState) String() string {
+	return [...]string{"none", "optimistic", "valid"}[min(int(s), 2)]
+}
+
+// Attach connects the stack to what is behind d, under the given addresses, and starts to read. Each prefix is an
+// address of ours with the length of the network that is on the link. An Ethernet device also gets an IPv6 link-local
+// address. Its IPv6 addresses may be used at once; one that turns out to be taken is withdrawn again (RFC 4429).
+// The stack owns d from here on, and closes it in Close, or at once where Attach fails.
+func (s *Stack) Attach(d link.Device, addrs ...netip.Prefix) (*Interface, error) {
+	if d == nil {
+		return nil, fmt.Errorf("stack: attach: %w", syscall.EINVAL)
+	}
+	if len(d.Queues()) == 0 || d.Caps().MTU < minMTU {
+		d.Close()
+		return nil, fmt.Errorf("stack: attach: %w: a device without a queue, or with an MTU below %d", syscall.EINVAL, minMTU)
+	}
+	i := &Interface{stack: s, hops: s.config.HopLimit}
+	for _, p := range addrs {
+		if err := usable(p); err != nil {
+			d.Close()
+			return nil, fmt.Errorf("stack: attach %v: %w", p, err)
+		}
+	}
+	i.adopt(d)
+	if err := i.pickMAC(); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("stack: attach: %w", err)
+	}
+	if !s.enter(i, addrs) {
+		d.Close()
+		return nil, fmt.Errorf("stack: attach: %w", net.ErrClosed)
+	}
+	i.startDAD()
+	return i, nil
+}
+
+// enter makes the interface one of the stack's, and begins to read from it; false: the stack is closed.
+func (s *Stack) enter(i *Interface, addrs []netip.Prefix) bool {
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	if s.closed.Load() {
+		return false
+	}
+	i.index = uint32(len(s.view.Load().ifaces))
+	if i.name = i.caps.Name; i.name == "" {
+		i.name = fmt.Sprintf("if%d", i.index)
+	}
+	if _, err := s.zoneIndex(i.name); err == nil {
+		i.name = fmt.Sprintf("%s.%d", i.name, i.index) // another has the name, and a zone has to tell them apart
+	}
+	i.setAddrs(addrs)
+	s.replaceView(func(v *view) { v.ifaces = append(v.ifaces, i) })
+	i.start()
+	return true
+}
+
+// usable reports why p cannot be an address of ours.
+func usable(p netip.Prefix) error {
+	a := p.Addr()
+	if !p.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4In6() || a.Zone() != "" ||
+		a == broadcast4 || a.Is4() && p.Bits() < 31 && (a == p.Masked().Addr() || a == lastAddr(p)) {
+		return syscall.EADDRNOTAVAIL
+	}
+	return nil
+}
+
+// adopt takes what the device says of itself.
+func (i *Interface) adopt(d link.Device) {
+	i.device, i.caps, i.queues, i.mac = d, d.Caps(), d.Queues(), d.Caps().Addr
+	i.tcp4 = i.tcpConfig(ipv4.MinHeaderLen, 536, i.caps.GSO4)
+	i.tcp6 = i.tcpConfig(ipv6.HeaderLen, 1220, i.caps.GSO6)
+	i.neigh.init(i)
+	i.dad.alarm = alarm{stack: i.stack, fire: i.tickDAD}
+	i.full.udp.L = &i.full.Mutex
+	i.up.Store(true)
+}
+
+// tcpConfig is the stack's TCP configuration for one family on this link (RFC 9293 §3.7.1).
+func (i *Interface) tcpConfig(header int, defaultMSS uint16, gso int) tcp.Config {
+	c := i.stack.config.TCP
+	c.MTU, c.DefaultMSS, c.Memory = i.caps.MTU-header, defaultMSS, &i.stack.memory
+	if gso > 0 && i.caps.Checksum {
+		c.MaxText = min(gso, maxPacket) - header - tcp.MaxHeaderLen
+	}
+	return c
+}
+
+// minMTU: RFC 791 §3.2, "Every internet module must be able to forward a datagram of 68 octets without further
+// fragmentation."
+const minMTU = 68
+
+// maxPacket is the longest IP packet without jumbograms (RFC 791 §3.1, RFC 8200 §3).
+const maxPacket = 1<<16 - 1
+
+// pickMAC takes a random station address, locally administered and not a group, where the device brings none.
+func (i *Interface) pickMAC() error {
+	if !i.caps.Ethernet || i.mac != (ethernet.Addr{}) {
+		return nil
+	}
+	if err := i.stack.config.Rand(i.mac[:]); err != nil {
+		return err
+	}
+	i.mac[0] = i.mac[0]&^1 | 2 // IEEE 802 §8.4: the U/L bit set, the I/G bit clear
+	return nil
+}
+
+// setAddrs stores the addresses that Attach brings, and a link-local one on Ethernet (RFC 4291 §2.8).
+func (i *Interface) setAddrs(prefixes []netip.Prefix) {
+	state := AddrValid
+	if i.caps.Ethernet && !i.stack.config.NoDAD {
+		state = AddrOptimistic
+	}
+	var addrs []Addr
+	linkLocal := false
+	for _, p := range prefixes {
+		a := Addr{p, AddrValid}
+		if p.Addr().Is6() {
+			a.State = state
+			linkLocal = linkLocal || p.Addr().IsLinkLocalUnicast()
+		}
+		addrs = append(addrs, a)
+	}
+	if i.caps.Ethernet && !linkLocal {
+		addrs = append(addrs, Addr{netip.PrefixFrom(ipv6.LinkLocal(i.mac), 64), state})
+	}
+	i.addrs.Store(&addrs)
+}
+
+// start begins to read from the device.
+func (i *Interface) start() {
+	for n := range i.queues {
+		i.stack.running.Add(1)
+		go i.loop(n)
+		if i.queues[n].Ready() != nil {
+			i.stack.running.Add(1)
+			go i.drain(i.queues[n].Ready())
+		}
+	}
+}
+
+// wake starts the loopback interface with the first packet that goes there: a stack that has no use for it, and was
+// never closed, leaves no goroutine behind.
+func (i *Interface) wake() {
+	i.lazily.Do(func() {
+		i.stack.admin.Lock()
+		defer i.stack.admin.Unlock()
+		if !i.stack.closed.Load() {
+			i.start()
+		}
+	})
+}
+
+// loop reads what arrives at one queue, and answers it.
+func (i *Interface) loop(n int) {
+	defer i.stack.running.Done()
+	in := newInbox(i, n)
+	for {
+		k, err := i.queues[n].Read(in.packets[:])
+		now := i.stack.now()
+		for p := range k {
+			i.input(now, in, &in.packets[p])
+		}
+		in.finish(now)
+		if err != nil {
+			i.readFailed(err)
+			return
+		}
+	}
+}
+
+// readFailed notes that a queue came to its end: a device reports only what it cannot get over itself.
+func (i *Interface) readFailed(err error) {
+	if i.stack.closed.Load() || errors.Is(err, net.ErrClosed) && !i.up.Load() {
+		return
+	}
+	i.up.Store(false)
+	i.readErrs.Add(1)
+	i.stack.log.Error("interface is down", "interface", i.name, "err", err)
+}
+
+// drain waits for room in the device, and sends what waits for it.
+func (i *Interface) drain(ready <-chan struct{}) {
+	defer i.stack.running.Done()
+	for {
+		select {
+		case <-i.stack.stop:
+			return
+		case _, ok := <-ready:
+			if !ok || i.stack.closed.Load() {
+				return
+			}
+		}
+		i.unpark()
+	}
+}
+
+// unpark lets go on who waits for room.
+func (i *Interface) unpark() {
+	i.full.Lock()
+	conns := i.full.conns
+	i.full.conns = nil
+	i.full.Unlock()
+	i.wakeFull()
+	now := i.stack.now()
+	for _, c := range conns {
+		c.mu.Lock()
+		if c.listed == i {
+			c.listed = nil
+		}
+		c.output(now)
+		c.mu.Unlock()
+	}
+}
+
+func (i *Interface) close() error {
+	i.up.Store(false)
+	err := i.device.Close()
+	i.neigh.close()
+	i.dad.Lock()
+	i.dad.alarm.stop()
+	i.dad.Unlock()
+	i.wakeFull()
+	return err
+}
+
+// Name is the device's name, or one that the stack gave it.
+func (i *Interface) Name() string { return i.name }
+
+// MTU is the longest IP packet that the link carries, in octets.
+func (i *Interface) MTU() int { return i.caps.MTU }
+
+// HardwareAddr is the station's Ethernet address, nil where the link is not Ethernet.
+func (i *Interface) HardwareAddr() net.HardwareAddr {
+	if !i.caps.Ethernet {
+		return nil
+	}
+	return slices.Clone(net.HardwareAddr(i.mac[:]))
+}
+
+// Addrs lists the interface's addresses.
+func (i *Interface) Addrs() []Addr { return slices.Clone(*i.addrs.Load()) }
+
+// has reports whether a is an address of this interface.
+func (i *Interface) has(a netip.Addr) bool {
+	for _, x := range *i.addrs.Load() {
+		if x.Prefix.Addr() == a {
+			return true
+		}
+	}
+	return false
+}
+
+// remove withdraws an address: what is connected from it ends.
+func (i *Interface) remove(a netip.Addr) {
+	s := i.stack
+	s.admin.Lock()
+	addrs := slices.DeleteFunc(slices.Clone(*i.addrs.Load()), func(x Addr) bool { return x.Prefix.Addr() == a })
+	i.addrs.Store(&addrs)
+	s.replaceView(func(*view) {})
+	s.admin.Unlock()
+	now := s.now()
+	for c := range s.each() {
+		c.mu.Lock()
+		if c.local().Addr().WithZone("") == a && (c.flow.Zone == 0 || c.flow.Zone == i.index) {
+			c.abort(now, syscall.EADDRNOTAVAIL)
+		}
+		c.mu.Unlock()
+	}
+}
+
+// setState changes an address's state, where the address is still there.
+func (i *Interface) setState(a netip.Addr, to AddrState) {
+	i.stack.admin.Lock()
+	defer i.stack.admin.Unlock()
+	addrs := slices.Clone(*i.addrs.Load())
+	for k := range addrs {
+		if addrs[k].Prefix.Addr() == a {
+			addrs[k].State = to
+		}
+	}
+	i.addrs.Store(&addrs)
+}

@@ -1,0 +1,350 @@
+package stack
+
+import (
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/seed87e66d9f/waybill/ethernet"
+	"github.com/seed87e66d9f/waybill/internal/checksum"
+	"github.com/seed87e66d9f/waybill/ipv4"
+	"github.com/seed87e66d9f/waybill/ipv6"
+	"github.com/seed87e66d9f/waybill/link"
+	"github.com/seed87e66d9f/waybill/tcp"
+	"github.com/seed87e66d9f/waybill/udp"
+)
+
+// batch is how many packets are taken from a queue at once. A TUN gives one at a time, a pipe all it has.
+const batch = 64
+
+// inbox is what the goroutine that reads a queue decodes into: nothing of it outlives the packet.
+type inbox struct {
+	ifc     *Interface
+	queue   uint8
+	packets [batch]link.Packet
+	touched []*TCPConn // connections that this batch brought something to
+
+	eth   ethernet.Header
+	ip4   ipv4.Header
+	ip6   ipv6.Header
+	chain ipv6.Chain
+	udp   udp.Header
+	seg   tcp.Segment
+	flow  tcp.Flow
+	m     datagram
+}
+
+// datagram is an IP packet that was found to be for us.
+type datagram struct {
+	src, dst netip.Addr
+	proto    uint8
+	tos      uint8
+	hops     uint8
+	group    bool          // it came by broadcast or multicast, of the link or of IP
+	packet   []byte        // from the IP header on, without padding
+	text     []byte        // behind the IP header and its extensions
+	station  ethernet.Addr // Ethernet: who sent the frame
+	size     uint16        // octets of each datagram, where the device has put several of UDP together; else 0
+	sound    bool          // the device vouches for the transport checksum
+}
+
+func newInbox(i *Interface, queue int) *inbox { return &inbox{ifc: i, queue: uint8(queue)} }
+
+// input takes one packet from the device: RFC 894 and RFC 2464 frames, or bare IP.
+func (i *Interface) input(now time.Duration, in *inbox, p *link.Packet) {
+	i.stack.stats.packetsIn.Add(1)
+	i.stack.stats.bytesIn.Add(uint64(len(p.Head)))
+	b, group := p.Head, false
+	if i.caps.Ethernet {
+		n, err := in.eth.Decode(b)
+		if err != nil {
+			i.stack.stats.drop(BadFrame)
+			return
+		}
+		if group = in.eth.Dst.IsMulticast(); !group && in.eth.Dst != i.mac {
+			i.stack.stats.drop(OtherStation)
+			return
+		}
+		b = b[n:]
+		switch {
+		case in.eth.Type == ethernet.TypeARP:
+			i.inputARP(now, b)
+			return
+		case in.eth.Tagged && in.eth.VLAN&0xfff != 0:
+			i.stack.stats.drop(VLAN)
+			return
+		case in.eth.Type != ethernet.TypeIPv4 && in.eth.Type != ethernet.TypeIPv6:
+			i.stack.stats.drop(UnknownEtherType)
+			return
+		}
+	}
+	in.m = datagram{group: group, station: in.eth.Src, sound: p.Offload.Partial || p.Offload.Valid}
+	if p.Offload.GSO == link.UDP {
+		in.m.size = p.Offload.Size
+	}
+	switch {
+	case len(b) == 0:
+		i.stack.stats.drop(BadHeader)
+	case b[0]>>4 == 4:
+		i.inputIPv4(now, in, b)
+	case b[0]>>4 == 6:
+		i.inputIPv6(now, in, b)
+	default:
+		i.stack.stats.drop(BadHeader)
+	}
+}
+
+// inputIPv4 is RFC 1122 §3.2.1: what is malformed, not for us, or from nobody, is dropped.
+func (i *Interface) inputIPv4(now time.Duration, in *inbox, b []byte) {
+	s, h, m := i.stack, &in.ip4, &in.m
+	n, err := h.Decode(b)
+	if err != nil {
+		s.stats.drop(BadHeader)
+		return
+	}
+	m.src, m.dst, m.proto, m.tos, m.hops = h.Src, h.Dst, h.Protocol, h.TOS, h.TTL
+	m.packet, m.text = b[:h.Length], b[n:h.Length]
+	if h.SourceRoute() { // RFC 7126 §4.3: dropped by default; not done: RFC 9293 §3.9.2.1, MUST-51
+		s.stats.drop(SourceRoute)
+		return
+	}
+	bcast := h.Dst.IsMulticast() || i.broadcast(h.Dst)
+	// RFC 1122 §3.3.6: "a host SHOULD silently discard a datagram that is received via a link-layer broadcast … but does
+	// not specify an IP multicast or broadcast destination address."
+	if m.group && !bcast {
+		s.stats.drop(LinkBroadcast)
+		return
+	}
+	m.group = m.group || bcast
+	if !i.validSource(m.src) {
+		s.stats.drop(BadSource)
+		return
+	}
+	if !bcast && !s.view.Load().isLocal(i, m.dst) {
+		s.stats.drop(OtherHost)
+		return
+	}
+	if h.IsFragment() {
+		s.stats.drop(Fragment)
+		return
+	}
+	switch h.Protocol {
+	case ipv4.ProtoTCP:
+		i.inputTCP(now, in)
+	case ipv4.ProtoUDP:
+		i.inputUDP(now, in)
+	case ipv4.ProtoICMP:
+		i.inputICMP4(now, in)
+	default:
+		s.stats.drop(UnknownProtocol)
+		i.refuse4(now, m, ipv4.CodeProtocol)
+	}
+}
+
+// inputIPv6 is RFC 8200 §4: extension headers are walked, then what they carry is handed on.
+func (i *Interface) inputIPv6(now time.Duration, in *inbox, b []byte) {
+	s, h, m := i.stack, &in.ip6, &in.m
+	if err := h.Decode(b); err != nil {
+		s.stats.drop(BadHeader)
+		return
+	}
+	m.src, m.dst, m.tos, m.hops = h.Src, h.Dst, h.TrafficClass, h.HopLimit
+	m.packet = b[:ipv6.HeaderLen+h.PayloadLength]
+	payload := m.packet[ipv6.HeaderLen:]
+	multicast := m.dst.IsMulticast()
+	if m.group && !multicast {
+		s.stats.drop(LinkBroadcast)
+		return
+	}
+	m.group = m.group || multicast
+	if multicast && !i.joined(m.dst) {
+		s.stats.drop(OtherHost)
+		return
+	}
+	// RFC 4291 §2.5.2: the unspecified address is the source of those that have none yet; only NDP has a use for it, and
+	// for our own, from which another host with the same address defends it (RFC 4862 §5.4.4).
+	if !i.validSource(m.src) && !((m.src.IsUnspecified() || i.has(m.src)) && h.NextHeader == ipv6.ProtoICMP) {
+		s.stats.drop(BadSource)
+		return
+	}
+	if !multicast && !s.view.Load().isLocal(i, m.dst) {
+		s.stats.drop(OtherHost)
+		return
+	}
+	if err := in.chain.Walk(h.NextHeader, payload); err != nil {
+		s.stats.drop(BadExtension)
+		i.problem6(now, m, err)
+		return
+	}
+	if in.chain.Fragment {
+		s.stats.drop(Fragment)
+		return
+	}
+	m.proto, m.text = in.chain.Protocol, payload[in.chain.Offset:]
+	switch m.proto {
+	case ipv6.ProtoTCP:
+		i.inputTCP(now, in)
+	case ipv6.ProtoUDP:
+		i.inputUDP(now, in)
+	case ipv6.ProtoICMP:
+		i.inputICMP6(now, in)
+	case ipv6.ProtoNoNext: // RFC 8200 §4.7: nothing follows
+	default:
+		s.stats.drop(UnknownProtocol)
+		i.problem6(now, m, in.chain.Unrecognized())
+	}
+}
+
+// validSource reports whether a packet may come from a (RFC 1122 §3.2.1.3, RFC 4291 §2): a single host, not of the
+// loopback network unless it came that way, and not ourselves.
+func (i *Interface) validSource(a netip.Addr) bool {
+	if a.IsUnspecified() || a.IsMulticast() || a.Is4In6() || i.broadcast(a) {
+		return false
+	}
+	if i.loopback {
+		return true
+	}
+	if a.IsLoopback() || a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240) {
+		return false
+	}
+	return !i.stack.view.Load().isLocal(i, a)
+}
+
+// joined reports whether we listen to the multicast group a (RFC 4291 §2.8).
+func (i *Interface) joined(a netip.Addr) bool {
+	if a == allNodes || a == allNodesInterface {
+		return true
+	}
+	for _, x := range *i.addrs.Load() {
+		if x.Prefix.Addr().Is6() && a == ipv6.SolicitedNode(x.Prefix.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// RFC 4291 §2.7.1: all nodes, on the link and in the node itself.
+var (
+	allNodes          = netip.MustParseAddr("ff02::1")
+	allNodesInterface = netip.MustParseAddr("ff01::1")
+)
+
+// inputTCP hands a segment to its connection, to the memory of one, to a listener, or back as a reset (RFC 9293 §3.10.7).
+func (i *Interface) inputTCP(now time.Duration, in *inbox) {
+	s, m := i.stack, &in.m
+	s.stats.segmentsIn.Add(1)
+	// RFC 9293 §3.9.2.3, MUST-57: "A TCP implementation MUST silently discard an incoming SYN segment that is addressed to
+	// a broadcast or multicast address"; nothing else over TCP makes sense there either.
+	if m.group {
+		s.stats.drop(TCPGroup)
+		return
+	}
+	if !m.sound && checksum.Sum(m.text, checksum.Pseudo(m.src, m.dst, ipv4.ProtoTCP, len(m.text))) != 0xffff {
+		s.stats.drop(BadTCPChecksum)
+		return
+	}
+	ports, err := in.seg.Decode(m.text)
+	if err != nil {
+		s.stats.drop(BadTCPHeader)
+		return
+	}
+	in.seg.ECN = m.tos & 3
+	in.flow = tcp.Flow{Local: m.dst.As16(), Remote: m.src.As16(), LocalPort: ports.Dst, RemotePort: ports.Src, Zone: i.zone(m.src, m.dst)}
+	if s.deliver(now, in) {
+		return
+	}
+	done, floor := s.inputTimeWait(now, in)
+	if done || s.inputListener(now, in, floor) {
+		return
+	}
+	s.stats.tcpDrop(tcp.DropClosed)
+	s.tracePacket(in, tcp.DropClosed)
+	if r, ok := tcp.ResetFor(&in.seg); ok {
+		s.reply(now, &in.flow, &r)
+	}
+}
+
+// deliver hands the segment to its connection, if there is one.
+func (s *Stack) deliver(now time.Duration, in *inbox) bool {
+	for {
+		c := s.lookup(&in.flow)
+		if c == nil {
+			return false
+		}
+		c.mu.Lock()
+		if c.gone { // it left the table between the look-up and the lock; another may stand there now
+			c.mu.Unlock()
+			continue
+		}
+		before := c.tcb.State()
+		ev := c.tcb.Arrive(c.clock(now), &in.seg)
+		c.queue = in.queue
+		c.arrived(in, ev, before)
+		c.mu.Unlock()
+		return true
+	}
+}
+
+// arrived notes what a segment has changed; finish acts on it once the batch is through. c.mu is held.
+func (c *TCPConn) arrived(in *inbox, ev tcp.Event, before tcp.State) {
+	if d := ev.Drop(); d != tcp.DropNone {
+		c.stack.stats.tcpDrop(d)
+	}
+	c.trace(SegmentIn, &in.seg, before, ev.Drop())
+	if ev.Has(tcp.Ended) { // at once: who calls before the batch is through sees a closed connection, and asks why
+		c.ended()
+		if before == tcp.CloseWait && c.errno == syscall.ECONNRESET {
+			c.errno = syscall.EPIPE // as Linux: the reader has its end, the writer learns of a broken pipe
+		}
+		ev &^= tcp.Ended
+	}
+	c.events |= ev
+	if !c.touched {
+		c.touched = true
+		in.touched = append(in.touched, c)
+	}
+}
+
+// finish wakes who waits on the connections of this batch, and sends what the segments have made due: one
+// acknowledgement for all of them (RFC 9293 §3.10.7.4, MUST-59).
+func (in *inbox) finish(now time.Duration) {
+	for k, c := range in.touched {
+		c.mu.Lock()
+		c.touched = false
+		ev := c.events
+		c.events = 0
+		c.happened(ev)
+		c.output(now)
+		c.mu.Unlock()
+		in.touched[k] = nil
+	}
+	in.touched = in.touched[:0]
+}
+
+// inputTimeWait lets the memory of a connection in TIME-WAIT answer. done is false where there is none, or where a new
+// connection may begin (RFC 6191), with no sequence number below floor.
+func (s *Stack) inputTimeWait(now time.Duration, in *inbox) (done bool, floor *tcp.Seq) {
+	h := s.shard(&in.flow)
+	h.mu.Lock()
+	w, ok := h.waits[in.flow]
+	if !ok || now >= w.Deadline() {
+		h.mu.Unlock()
+		return false, nil
+	}
+	reply, v := w.Arrive(now, &in.seg)
+	if v == tcp.Stay {
+		h.waits[in.flow] = w
+	} else {
+		delete(h.waits, in.flow)
+	}
+	h.mu.Unlock()
+	if reply.Flags != 0 {
+		s.reply(now, &in.flow, &reply)
+	}
+	if v == tcp.Reopen {
+		min := w.MinISS()
+		return false, &min
+	}
+	s.stats.tcpDrop(tcp.DropTimeWait)
+	return true, nil
+}

@@ -1,0 +1,174 @@
+package stack
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"syscall"
+)
+
+// Listen accepts connections at address over "tcp", "tcp4" or "tcp6". As in package net, an address without a host, or
+// with an unspecified one, stands for all addresses, of both families for "tcp", and port 0 for one that is free.
+// The listener's type is *TCPListener.
+func (s *Stack) Listen(network, address string) (net.Listener, error) {
+	b, isTCP, err := s.parseBinding(network, address)
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
+	}
+	if !isTCP {
+		return nil, listenError(network, netAddr(network, s.boundAddr(&b)), &net.AddrError{Err: "unexpected address type", Addr: address})
+	}
+	return s.listen(network, b)
+}
+
+// ListenTCP is Listen with a typed address; the zero value stands for all addresses and a free port.
+func (s *Stack) ListenTCP(network string, local netip.AddrPort) (*TCPListener, error) {
+	f, isTCP, err := parseNetwork(network)
+	if err == nil && !isTCP {
+		err = net.UnknownNetworkError(network)
+	}
+	if err == nil {
+		err = f.admits(local.Addr())
+	}
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
+	}
+	return s.listen(network, s.binding(f, local.Addr(), local.Port()))
+}
+
+func (s *Stack) listen(network string, b binding) (*TCPListener, error) {
+	err := s.bindable(&b)
+	if err == nil && b.addr.IsMulticast() {
+		err = syscall.EADDRNOTAVAIL
+	}
+	var l *TCPListener
+	if err == nil {
+		l, err = s.newListener(network, b)
+	}
+	if err != nil {
+		return nil, listenError(network, netAddr(network, s.boundAddr(&b)), err)
+	}
+	return l, nil
+}
+
+// ListenPacket receives datagrams at address over "udp", "udp4" or "udp6", which reads as Listen's does. The type is
+// *UDPConn.
+func (s *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
+	b, isTCP, err := s.parseBinding(network, address)
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
+	}
+	if isTCP {
+		return nil, listenError(network, netAddr(network, s.boundAddr(&b)), &net.AddrError{Err: "unexpected address type", Addr: address})
+	}
+	return s.listenUDP(network, b)
+}
+
+// ListenUDP is ListenPacket with a typed address.
+func (s *Stack) ListenUDP(network string, local netip.AddrPort) (*UDPConn, error) {
+	f, isTCP, err := parseNetwork(network)
+	if err == nil && isTCP {
+		err = net.UnknownNetworkError(network)
+	}
+	if err == nil {
+		err = f.admits(local.Addr())
+	}
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
+	}
+	return s.listenUDP(network, s.binding(f, local.Addr(), local.Port()))
+}
+
+func (s *Stack) listenUDP(network string, b binding) (*UDPConn, error) {
+	err := s.bindable(&b)
+	var u *UDPConn
+	if err == nil {
+		u, err = s.newUDPConn(network, b, netip.AddrPort{})
+	}
+	if err != nil {
+		return nil, listenError(network, netAddr(network, s.boundAddr(&b)), err)
+	}
+	return u, nil
+}
+
+// parseBinding reads the address of a listener.
+func (s *Stack) parseBinding(network, address string) (b binding, isTCP bool, err error) {
+	f, isTCP, err := parseNetwork(network)
+	if err != nil {
+		return b, isTCP, err
+	}
+	host, port, err := splitAddress(context.Background(), network, address)
+	if err != nil {
+		return b, isTCP, err
+	}
+	var addr netip.Addr
+	if host != "" {
+		addrs, err := s.lookupHost(context.Background(), host, f)
+		if err != nil {
+			return b, isTCP, err
+		}
+		for _, a := range addrs {
+			if a = a.Unmap(); f.has(a) && !addr.IsValid() {
+				addr = a
+			}
+		}
+		if !addr.IsValid() {
+			return b, isTCP, &net.AddrError{Err: "no suitable address found", Addr: address}
+		}
+	}
+	return s.binding(f, addr, port), isTCP, nil
+}
+
+// binding makes sense of an address: as in package net, an unspecified one of either family stands for both where the
+// network leaves it open.
+func (s *Stack) binding(f family, addr netip.Addr, port uint16) binding {
+	addr = addr.Unmap()
+	b := binding{port: port, v4: f.v4, v6: f.v6}
+	if addr.IsValid() && !addr.IsUnspecified() {
+		b.addr = addr.WithZone("")
+		var err error
+		if b.zone, err = s.zoneIndex(addr.Zone()); err != nil {
+			b.zone = noInterface
+		}
+		b.v4, b.v6 = addr.Is4(), addr.Is6()
+	}
+	return b
+}
+
+// admits reports why a socket of the family cannot be bound to a, if it is given.
+func (f family) admits(a netip.Addr) error {
+	if a = a.Unmap(); a.IsValid() && !f.has(a) {
+		return &net.AddrError{Err: "no suitable address", Addr: a.String()}
+	}
+	return nil
+}
+
+// noInterface is the zone of an address whose zone names no interface.
+const noInterface = ^uint32(0)
+
+// bindable reports why a socket cannot be bound there.
+func (s *Stack) bindable(b *binding) error {
+	if b.zone == noInterface {
+		return syscall.EINVAL // as Linux
+	}
+	if b.addr.IsValid() && !b.addr.IsMulticast() && b.addr != broadcast4 && !s.view.Load().owns(b.addr) {
+		return syscall.EADDRNOTAVAIL
+	}
+	return nil
+}
+
+// boundAddr is a binding as an address: [::] for both families, as package net shows it.
+func (s *Stack) boundAddr(b *binding) netip.AddrPort {
+	addr := b.addr
+	switch {
+	case addr.IsValid():
+		if b.zone != 0 {
+			addr = addr.WithZone(s.zoneName(b.zone))
+		}
+	case b.v6:
+		addr = netip.IPv6Unspecified()
+	default:
+		addr = netip.IPv4Unspecified()
+	}
+	return netip.AddrPortFrom(addr, b.port)
+}

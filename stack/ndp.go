@@ -1,0 +1,198 @@
+package stack
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/seed87e66d9f/waybill/ethernet"
+	"github.com/seed87e66d9f/waybill/internal/neighbor"
+	"github.com/seed87e66d9f/waybill/ipv6"
+)
+
+// inputARP is RFC 826's packet reception: the sender is learned, and who asks for us is answered.
+func (i *Interface) inputARP(now time.Duration, b []byte) {
+	s := i.stack
+	var a ethernet.ARP
+	if err := a.Decode(b); err != nil {
+		s.stats.drop(BadARP)
+		return
+	}
+	if i.has(a.SenderIP) {
+		if a.SenderHW != i.mac { // RFC 5227 §2.4: somebody else claims our address
+			s.stats.drop(AddressConflict)
+			s.log.Warn("address conflict", "interface", i.name, "address", a.SenderIP, "station", a.SenderHW.String())
+		}
+		return
+	}
+	ours := i.has(a.TargetIP)
+	m := neighbor.Message{IP: a.SenderIP, HW: a.SenderHW, HasHW: true, Kind: neighbor.ARPOther}
+	switch {
+	case ours && a.Op == ethernet.OpReply:
+		m.Kind = neighbor.ARPReply
+	case ours:
+		m.Kind = neighbor.ARPRequest
+	}
+	if !a.SenderIP.IsUnspecified() { // RFC 5227 §1.1: a probe says nothing of its sender
+		i.neigh.update(now, m)
+	}
+	if ours && a.Op == ethernet.OpRequest {
+		i.sendARP(a.SenderHW, ethernet.ARP{Op: ethernet.OpReply, SenderHW: i.mac, SenderIP: a.TargetIP, TargetHW: a.SenderHW, TargetIP: a.SenderIP})
+	}
+}
+
+// inputNDP is RFC 4861 §7.2: solicitations are answered, advertisements learned. Routers are not looked for: RAs and
+// redirects are only counted.
+func (i *Interface) inputNDP(now time.Duration, m *datagram, msg *ipv6.ICMP) {
+	s := i.stack
+	var n ipv6.NDP
+	h := ipv6.Header{Src: m.src, Dst: m.dst, HopLimit: m.hops}
+	if !i.caps.Ethernet || n.Decode(msg) != nil || n.Check(&h) != nil {
+		s.stats.drop(BadNDP)
+		return
+	}
+	switch n.Type {
+	case ipv6.NeighborSolicitation:
+		i.solicited(now, m, &n)
+	case ipv6.NeighborAdvertisement:
+		i.advertised(now, &n)
+	default:
+		s.stats.drop(UnknownICMP)
+	}
+}
+
+// solicited answers a Neighbor Solicitation for one of our addresses (RFC 4861 §7.2.3).
+func (i *Interface) solicited(now time.Duration, m *datagram, n *ipv6.NDP) {
+	state := i.stateOf(n.Target)
+	if state == 0 {
+		i.stack.stats.drop(OtherHost)
+		return
+	}
+	reply := ipv6.NDP{Type: ipv6.NeighborAdvertisement, Target: n.Target, Solicited: true, TargetLL: i.mac, HasTargetLL: true,
+		// RFC 4429 §3.3: "A node MUST ensure that NAs regarding an Optimistic Address have the Override flag cleared".
+		Override: state == AddrValid}
+	if m.src.IsUnspecified() { // duplicate address detection, somebody's or our own come back
+		if n.HasNonce && i.dad.ours(n.Nonce) { // RFC 7527 §4.2: a loop in the network
+			i.stack.stats.drop(LoopedBack)
+			return
+		}
+		if state == AddrOptimistic { // RFC 4862 §5.4.3: two ask for it at once, and neither may have it
+			i.duplicate(n.Target)
+			return
+		}
+		reply.Solicited = false
+		i.sendNDP(ethernet.Multicast(allNodes), n.Target, allNodes, &reply)
+		return
+	}
+	if i.has(m.src) {
+		i.stack.stats.drop(BadSource)
+		return
+	}
+	if n.HasSourceLL {
+		i.neigh.update(now, neighbor.Message{IP: m.src, HW: n.SourceLL, HasHW: true, Kind: neighbor.NS})
+	}
+	// The answer goes to the station that the question came from, whatever the cache knows: a host that is optimistic itself
+	// asks without its link-layer address (RFC 4429 §3.3), and two of them would wait for each other.
+	i.sendNDP(m.station, n.Target, m.src, &reply)
+}
+
+// ndpRoom is more than the body of the longest message that we send: a solicitation with an address and a nonce.
+const ndpRoom = 64
+
+// advertised learns from a Neighbor Advertisement (RFC 4861 §7.2.5).
+func (i *Interface) advertised(now time.Duration, n *ipv6.NDP) {
+	switch i.stateOf(n.Target) {
+	case AddrOptimistic: // RFC 4862 §5.4.4: the address is somebody else's
+		i.duplicate(n.Target)
+	case AddrValid:
+		i.stack.stats.drop(AddressConflict)
+	default:
+		i.neigh.update(now, neighbor.Message{IP: n.Target, HW: n.TargetLL, HasHW: n.HasTargetLL, Kind: neighbor.NA,
+			Solicited: n.Solicited, Override: n.Override, Router: n.Router})
+	}
+}
+
+// sendNDP sends a message straight to the station hw, past the neighbour cache that it serves.
+func (i *Interface) sendNDP(hw ethernet.Addr, src, dst netip.Addr, n *ipv6.NDP) {
+	const ip = ethernet.HeaderLen + ipv6.HeaderLen
+	var body [ndpRoom]byte
+	var b [ip + ipv6.ICMPLen + ndpRoom]byte
+	msg := n.Encode(body[:])
+	size := msg.Encode(b[ip:], src, dst)
+	e := ethernet.Header{Dst: hw, Src: i.mac, Type: ethernet.TypeIPv6}
+	e.Encode(b[:])
+	h := ipv6.Header{PayloadLength: size, NextHeader: ipv6.ProtoICMP, HopLimit: ipv6.HopLimitNDP, Src: src, Dst: dst}
+	h.Encode(b[ethernet.HeaderLen:])
+	i.write(b[:ip+size])
+}
+
+// dad is duplicate address detection, optimistic (RFC 4862 §5.4, RFC 4429): an address is in use from the start, and
+// withdrawn should somebody answer for it.
+type dad struct {
+	sync.Mutex
+	nonce [6]byte // RFC 7527 §4.1; one for all addresses of an attachment
+	until time.Duration
+	alarm alarm
+}
+
+// dadWait is RetransTimer times DupAddrDetectTransmits (RFC 4862 §5.1, RFC 4861 §10).
+const dadWait = time.Second
+
+// startDAD announces the interface's addresses: an ARP announcement for IPv4 (RFC 5227 §2.3), a question for IPv6.
+func (i *Interface) startDAD() {
+	if !i.caps.Ethernet {
+		return
+	}
+	var nonce [6]byte
+	hasNonce := i.stack.config.Rand(nonce[:]) == nil
+	until := i.stack.now() + dadWait
+	i.dad.Lock()
+	i.dad.nonce, i.dad.until = nonce, until
+	i.dad.alarm.set(until)
+	i.dad.Unlock()
+	for _, a := range *i.addrs.Load() {
+		addr := a.Prefix.Addr()
+		switch {
+		case addr.Is4():
+			i.sendARP(ethernet.Broadcast, ethernet.ARP{Op: ethernet.OpRequest, SenderHW: i.mac, SenderIP: addr, TargetIP: addr})
+		case a.State == AddrOptimistic:
+			dst := ipv6.SolicitedNode(addr)
+			n := ipv6.NDP{Type: ipv6.NeighborSolicitation, Target: addr, Nonce: nonce, HasNonce: hasNonce}
+			i.sendNDP(ethernet.Multicast(dst), netip.IPv6Unspecified(), dst, &n)
+		}
+	}
+}
+
+func (d *dad) ours(nonce [6]byte) bool {
+	d.Lock()
+	defer d.Unlock()
+	return nonce == d.nonce
+}
+
+// tickDAD ends the wait: nobody answered, and the addresses are ours.
+func (i *Interface) tickDAD(now time.Duration) {
+	i.dad.Lock()
+	due := i.dad.alarm.fired() && now >= i.dad.until
+	if !due && i.dad.until > now {
+		i.dad.alarm.set(i.dad.until)
+	}
+	i.dad.Unlock()
+	if !due {
+		return
+	}
+	for _, a := range *i.addrs.Load() {
+		if a.State == AddrOptimistic {
+			i.setState(a.Prefix.Addr(), AddrValid)
+		}
+	}
+}
+
+// duplicate withdraws an address that turned out to be taken.
+func (i *Interface) duplicate(a netip.Addr) {
+	i.stack.stats.drop(AddressConflict)
+	i.stack.log.Warn("duplicate address", "interface", i.name, "address", a)
+	if t := i.stack.config.Trace; t != nil {
+		t(&TraceEvent{At: i.stack.now(), Kind: AddressLost, Interface: i.name, Local: netip.AddrPortFrom(a, 0)})
+	}
+	i.remove(a)
+}

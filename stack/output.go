@@ -1,0 +1,298 @@
+package stack
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/seed87e66d9f/waybill/ethernet"
+	"github.com/seed87e66d9f/waybill/internal/checksum"
+	"github.com/seed87e66d9f/waybill/ipv4"
+	"github.com/seed87e66d9f/waybill/ipv6"
+	"github.com/seed87e66d9f/waybill/link"
+	"github.com/seed87e66d9f/waybill/tcp"
+)
+
+// headroom is what stands at most in front of a transport header: Ethernet and IPv6, and two octets so that the
+// transport header is aligned when the Ethernet header is not there.
+const headroom = ethernet.HeaderLen + ipv6.HeaderLen + 2
+
+// packet is scratch for one packet on its way out. Transport headers are written at head[headroom:], the rest in front.
+type packet struct {
+	out  [1]link.Packet
+	seg  tcp.Segment
+	one  [1][]byte // the text of what is no TCP segment
+	head [headroom + tcp.MaxHeaderLen]byte
+	ifc  *Interface
+	next netip.Addr // whom to hand it to on the link
+	q    int
+}
+
+// meta is what the IP header of a packet says.
+type meta struct {
+	src, dst  netip.Addr
+	proto     uint8
+	tos, hops uint8
+	label     uint32 // IPv6 flow label
+}
+
+func (s *Stack) newPacket() *packet { return s.packets.Get().(*packet) }
+
+func (s *Stack) free(p *packet) {
+	p.out[0], p.one[0], p.ifc = link.Packet{}, nil, nil
+	clear(p.seg.Text)
+	s.packets.Put(p)
+}
+
+// output sends what a connection has to send. c.mu is held on entry and return, and released around each write: c.sending
+// makes this goroutine the connection's only writer meanwhile, and who comes by leaves again.
+//
+// The order of RFC 9293's text stays the wire's order, since only the writer calls Next. A segment that cannot leave,
+// because the next hop is being asked for or the device is full, is parked with the connection, and with it all that
+// follows: the connection itself is the queue.
+func (c *TCPConn) output(now time.Duration) {
+	if c.sending {
+		c.again = true
+		return
+	}
+	c.sending = true
+	for {
+		c.again = false
+		for c.sendOne(c.clock(now)) {
+		}
+		if !c.again {
+			break
+		}
+	}
+	c.sending = false
+	c.settle(c.clock(now))
+}
+
+// sendOne sends the parked segment, or else the next, and reports whether it left.
+func (c *TCPConn) sendOne(now time.Duration) bool {
+	s, p := c.stack, c.parked
+	if p == nil {
+		p = s.newPacket()
+		if !c.tcb.Next(now, &p.seg) {
+			s.free(p)
+			return false
+		}
+		c.trace(SegmentOut, &p.seg, c.tcb.State(), 0)
+		if !c.build(p) {
+			s.free(p)
+			c.unreachable(now, tcp.NetUnreachable)
+			return true
+		}
+	}
+	c.parked = p
+	switch p.ifc.address(now, p, c) {
+	case pending:
+		return false
+	case failed:
+		c.parked = nil
+		s.free(p)
+		c.unreachable(now, tcp.HostUnreachable)
+		return true
+	}
+	c.mu.Unlock()
+	n, err := p.ifc.queues[p.q].Write(p.out[:])
+	c.mu.Lock()
+	if n == 0 && errors.Is(err, link.ErrFull) {
+		return c.waitForRoom(p)
+	}
+	p.ifc.written(p, n, err)
+	c.parked = nil
+	s.free(p)
+	return true
+}
+
+// waitForRoom lists the connection with those that go on when the device has room. The device may have got room before
+// we were on the list, so it is asked once more.
+func (c *TCPConn) waitForRoom(p *packet) bool {
+	i := p.ifc
+	if c.listed != i { // who tries again meanwhile is listed already, and is not to fill the list
+		c.listed = i
+		i.full.Lock()
+		i.full.conns = append(i.full.conns, c)
+		i.full.Unlock()
+	}
+	c.mu.Unlock()
+	n, err := i.queues[p.q].Write(p.out[:])
+	c.mu.Lock()
+	if n == 0 && errors.Is(err, link.ErrFull) {
+		i.stack.stats.parked.Add(1)
+		return false
+	}
+	i.written(p, n, err)
+	c.parked = nil
+	i.stack.free(p)
+	return true
+}
+
+// build writes the headers of a segment, and finds its way; false: there is none.
+func (c *TCPConn) build(p *packet) bool {
+	s := c.stack
+	m := meta{src: c.localAddr(), dst: c.remoteAddr(), proto: ipv4.ProtoTCP, hops: c.hops, tos: c.tos | p.seg.ECN, label: c.label}
+	h, ok := s.view.Load().lookup(m.dst, c.flow.Zone)
+	if !ok {
+		s.stats.drop(NoRoute)
+		return false
+	}
+	p.toward(h, m.dst)
+	p.q = min(int(c.queue), len(p.ifc.queues)-1)
+	n := p.seg.Encode(p.head[headroom:], tcp.Ports{Src: c.flow.LocalPort, Dst: c.flow.RemotePort})
+	p.wrap(&m, n, p.seg.Text, 16, p.seg.Size)
+	return true
+}
+
+// toward notes the way that was found.
+func (p *packet) toward(h hop, dst netip.Addr) {
+	p.ifc, p.next = h.ifc, dst
+	if h.via.IsValid() {
+		p.next = h.via
+	}
+	p.q = 0
+	if h.ifc.loopback {
+		h.ifc.wake()
+	}
+}
+
+// wrap puts the IP header, and room for the Ethernet header, in front of the transport header of n octets, and completes
+// the checksum field sum octets into it; -1: there is none to complete. size is the text of one packet of a
+// super-segment, else 0.
+func (p *packet) wrap(m *meta, n int, text [][]byte, sum int, size uint16) {
+	total := n
+	for _, t := range text {
+		total += len(t)
+	}
+	at := headroom
+	if m.src.Is4() {
+		at -= ipv4.MinHeaderLen
+		h := ipv4.Header{TOS: m.tos, Length: ipv4.MinHeaderLen + total, DF: true, TTL: m.hops, Protocol: m.proto, Src: m.src, Dst: m.dst}
+		h.Encode(p.head[at:])
+	} else {
+		at -= ipv6.HeaderLen
+		h := ipv6.Header{TrafficClass: m.tos, FlowLabel: m.label, PayloadLength: total, NextHeader: m.proto, HopLimit: m.hops, Src: m.src, Dst: m.dst}
+		h.Encode(p.head[at:])
+	}
+	start := headroom - at
+	if p.ifc.caps.Ethernet {
+		at -= ethernet.HeaderLen
+		start += ethernet.HeaderLen
+	}
+	p.out[0] = link.Packet{Head: p.head[at : headroom+n], Text: text}
+	if sum >= 0 {
+		p.sum(m, n, total, start, sum, size)
+	}
+}
+
+// sum writes the transport checksum, or leaves it to the device.
+func (p *packet) sum(m *meta, n, total, start, at int, size uint16) {
+	s := checksum.Pseudo(m.src, m.dst, m.proto, total)
+	o := &p.out[0].Offload
+	if p.ifc.caps.Checksum {
+		o.Partial, o.Start, o.Offset = true, uint16(start), uint16(at)
+		if size > 0 && total-n > int(size) {
+			o.GSO, o.Size, o.HeaderLen = link.TCP4, size, uint16(start+n)
+			if m.src.Is6() {
+				o.GSO = link.TCP6
+			}
+		}
+	} else {
+		s = ^checksum.Combine(checksum.Sum(p.head[headroom:headroom+n], s), checksum.Vec(p.out[0].Text, 0))
+		if s == 0 && m.proto == ipv4.ProtoUDP {
+			s = 0xffff // RFC 768: "If the computed checksum is zero, it is transmitted as all ones"
+		}
+	}
+	p.head[headroom+at], p.head[headroom+at+1] = byte(s>>8), byte(s)
+}
+
+// ipLen is the length of the IP packet.
+func (p *packet) ipLen() int {
+	n := p.out[0].Len()
+	if p.ifc.caps.Ethernet {
+		n -= ethernet.HeaderLen
+	}
+	return n
+}
+
+// outcome is what became of a packet that asked for its way on the link.
+type outcome uint8
+
+const (
+	ready   outcome = iota // it can be written
+	pending                // it waits for an answer of the neighbour
+	failed                 // nobody answers
+)
+
+// address writes the Ethernet header of a packet that is ready but for it. Where the neighbour is not known yet, c is
+// listed with those that go on when it is; a nil c leaves a copy of the packet instead.
+func (i *Interface) address(now time.Duration, p *packet, c *TCPConn) outcome {
+	if !i.caps.Ethernet {
+		return ready
+	}
+	h := ethernet.Header{Src: i.mac, Type: ethernet.TypeIPv4}
+	if p.next.Is6() {
+		h.Type = ethernet.TypeIPv6
+	}
+	switch {
+	case p.next.IsMulticast():
+		h.Dst = ethernet.Multicast(p.next)
+	case i.broadcast(p.next):
+		h.Dst = ethernet.Broadcast
+	default:
+		hw, o := i.neigh.resolve(now, p, c)
+		if o != ready {
+			return o
+		}
+		h.Dst = hw
+	}
+	h.Encode(p.out[0].Head)
+	return ready
+}
+
+// written counts what became of a packet that the device was given.
+func (i *Interface) written(p *packet, n int, err error) {
+	if n > 0 {
+		i.stack.stats.packetsOut.Add(1)
+		i.stack.stats.bytesOut.Add(uint64(p.out[0].Len()))
+	} else if err != nil {
+		i.stack.stats.drop(DeviceError)
+	}
+}
+
+// send sends a packet that is built, and no connection's: it goes now, or waits in copy for its neighbour, or is lost and
+// counted. The packet is free afterwards.
+func (i *Interface) send(now time.Duration, p *packet) outcome {
+	defer i.stack.free(p)
+	o := i.address(now, p, nil)
+	if o != ready {
+		return o
+	}
+	n, err := i.queues[p.q].Write(p.out[:])
+	if n == 0 && errors.Is(err, link.ErrFull) {
+		i.stack.stats.drop(DeviceFull)
+		return ready
+	}
+	i.written(p, n, err)
+	return ready
+}
+
+// reply sends a segment that belongs to no connection: a reset, a SYN-ACK of a listener, an answer out of TIME-WAIT.
+func (s *Stack) reply(now time.Duration, f *tcp.Flow, seg *tcp.Segment) {
+	m := meta{src: fromFlow(f.Local), dst: fromFlow(f.Remote), proto: ipv4.ProtoTCP, hops: s.config.HopLimit, tos: seg.ECN}
+	h, ok := s.view.Load().lookup(m.dst, f.Zone)
+	if !ok {
+		s.stats.drop(NoRoute)
+		return
+	}
+	p := s.newPacket()
+	p.toward(h, m.dst)
+	n := seg.Encode(p.head[headroom:], tcp.Ports{Src: f.LocalPort, Dst: f.RemotePort})
+	p.wrap(&m, n, nil, 16, 0)
+	s.stats.segmentsOut.Add(1)
+	if seg.Flags.Has(tcp.RST) {
+		s.stats.resetsOut.Add(1)
+	}
+	h.ifc.send(now, p)
+}

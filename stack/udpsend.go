@@ -1,0 +1,230 @@
+package stack
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/seed87e66d9f/waybill/internal/checksum"
+	"github.com/seed87e66d9f/waybill/ipv4"
+	"github.com/seed87e66d9f/waybill/ipv6"
+	"github.com/seed87e66d9f/waybill/link"
+	"github.com/seed87e66d9f/waybill/udp"
+)
+
+// inputUDP hands a datagram to its sockets, or refuses it (RFC 768, RFC 1122 §4.1).
+func (i *Interface) inputUDP(now time.Duration, in *inbox) {
+	s, m := i.stack, &in.m
+	if err := in.udp.Decode(m.text); err != nil || in.udp.Dst == 0 {
+		s.stats.drop(BadUDP)
+		return
+	}
+	b := m.text[:in.udp.Length]
+	// RFC 768: "An all zero transmitted checksum value means that the transmitter generated no checksum"; RFC 8200 §8.1
+	// has no such thing.
+	if in.udp.Checksum == 0 && m.dst.Is6() ||
+		in.udp.Checksum != 0 && !m.sound && checksum.Sum(b, checksum.Pseudo(m.src, m.dst, ipv4.ProtoUDP, len(b))) != 0xffff {
+		s.stats.drop(BadUDPChecksum)
+		return
+	}
+	zone := i.zone(m.src, m.dst)
+	var few [4]*UDPConn
+	to := s.ports.receivers(few[:0], netip.AddrPortFrom(m.dst, in.udp.Dst), netip.AddrPortFrom(m.src, in.udp.Src), zone, m.group)
+	if len(to) == 0 {
+		s.stats.drop(NoSocket)
+		switch {
+		case m.dst.Is4():
+			i.refuse4(now, m, ipv4.CodePort)
+		case !m.group:
+			i.refuse6(now, m, &ipv6.ICMP{Type: ipv6.Unreachable, Code: ipv6.CodePort})
+		}
+		return
+	}
+	from := s.zoned(m.src.As16(), in.udp.Src, zone)
+	for b = b[udp.HeaderLen:]; m.size > 0 && len(b) > int(m.size); b = b[m.size:] { // a super-segment is several datagrams
+		for _, u := range to {
+			u.deliver(m, from, b[:m.size])
+		}
+	}
+	for _, u := range to {
+		u.deliver(m, from, b)
+	}
+}
+
+// Write sends a datagram to the peer of a connected socket.
+func (u *UDPConn) Write(b []byte) (int, error) {
+	if !u.peer.IsValid() {
+		return 0, u.opError("write", syscall.EDESTADDRREQ)
+	}
+	return u.write(b, u.peer, nil)
+}
+
+// WriteTo sends a datagram to addr, a *net.UDPAddr.
+func (u *UDPConn) WriteTo(b []byte, addr net.Addr) (int, error) {
+	a, ok := addr.(*net.UDPAddr)
+	if !ok {
+		return 0, &net.OpError{Op: "write", Net: u.net, Source: u.LocalAddr(), Addr: addr, Err: syscall.EINVAL}
+	}
+	return u.WriteToUDP(b, a)
+}
+
+// WriteToUDP sends a datagram to addr.
+func (u *UDPConn) WriteToUDP(b []byte, addr *net.UDPAddr) (int, error) {
+	if addr == nil {
+		return 0, u.opError("write", errors.New("missing address"))
+	}
+	return u.WriteToUDPAddrPort(b, addr.AddrPort())
+}
+
+// WriteToUDPAddrPort sends a datagram to addr.
+func (u *UDPConn) WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error) {
+	if u.peer.IsValid() {
+		return 0, &net.OpError{Op: "write", Net: u.net, Source: u.LocalAddr(), Addr: net.UDPAddrFromAddrPort(addr), Err: net.ErrWriteToConnected}
+	}
+	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	return u.write(b, addr, net.UDPAddrFromAddrPort(addr))
+}
+
+// WriteMsgUDP sends a datagram; oob is ignored, and addr is nil for a connected socket.
+func (u *UDPConn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
+	if addr == nil {
+		n, err = u.Write(b)
+	} else {
+		n, err = u.WriteToUDP(b, addr)
+	}
+	return n, 0, err
+}
+
+// WriteMsgUDPAddrPort is WriteMsgUDP without an allocation; the zero addr stands for none.
+func (u *UDPConn) WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, oobn int, err error) {
+	if addr.IsValid() {
+		n, err = u.WriteToUDPAddrPort(b, addr)
+	} else {
+		n, err = u.Write(b)
+	}
+	return n, 0, err
+}
+
+// write sends b to the address to, which an error names as shown; nil: the peer's.
+func (u *UDPConn) write(b []byte, to netip.AddrPort, shown net.Addr) (int, error) {
+	err := u.send(b, to)
+	if err == nil {
+		return len(b), nil
+	}
+	if shown == nil {
+		shown = u.RemoteAddr()
+	}
+	return 0, &net.OpError{Op: "write", Net: u.net, Source: u.LocalAddr(), Addr: shown, Err: sysError("write", err)}
+}
+
+func (u *UDPConn) send(b []byte, to netip.AddrPort) error {
+	if err := u.sendable(to); err != nil {
+		return err
+	}
+	src, dst, _, h, err := u.stack.path(u.bind.addr, to.Addr())
+	if err != nil {
+		return err
+	}
+
+	s := u.stack
+	p := s.newPacket()
+	p.toward(h, dst)
+	hdr := udp.Header{Src: u.bind.port, Dst: to.Port(), Length: udp.HeaderLen + len(b)}
+	n := hdr.Encode(p.head[headroom:])
+	p.one[0] = b
+	m := meta{src: src, dst: dst, proto: ipv4.ProtoUDP, hops: s.config.HopLimit}
+	if dst.IsMulticast() {
+		m.hops = 1 // RFC 1112 §6.1: "the default value … is 1"
+	}
+	// Fragments are not sent: a datagram beyond the link's MTU is refused, as the kernel does under IP_PMTUDISC_DO.
+	if limit := h.ifc.caps.MTU - ipHeader(dst) - udp.HeaderLen; len(b) > limit {
+		s.free(p)
+		return syscall.EMSGSIZE
+	}
+	p.wrap(&m, n, p.one[:], udpChecksum, 0)
+	s.stats.datagramsOut.Add(1)
+	return u.transmit(p, h.ifc)
+}
+
+func ipHeader(a netip.Addr) int {
+	if a.Is4() {
+		return ipv4.MinHeaderLen
+	}
+	return ipv6.HeaderLen
+}
+
+// sendable reports why nothing can be sent to the address.
+func (u *UDPConn) sendable(to netip.AddrPort) error {
+	if a := to.Addr(); !a.IsValid() || !(a.Is4() && u.bind.v4 || a.Is6() && u.bind.v6) {
+		return &net.AddrError{Err: "non-IPv4 or non-IPv6 address for this socket", Addr: a.String()}
+	}
+	if to.Port() == 0 {
+		return syscall.EINVAL
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.closed.Load():
+		return net.ErrClosed
+	case u.writeBy != 0 && u.stack.now() >= u.writeBy:
+		return os.ErrDeadlineExceeded
+	case u.errno != 0:
+		err := u.errno
+		u.errno = 0
+		return err
+	}
+	return nil
+}
+
+// transmit hands the packet to its device, and waits where that is full.
+func (u *UDPConn) transmit(p *packet, i *Interface) error {
+	s := u.stack
+	defer s.free(p)
+	switch i.address(s.now(), p, nil) {
+	case pending: // a copy waits for the neighbour
+		return nil
+	case failed:
+		return syscall.EHOSTUNREACH
+	}
+	n, err := i.queues[p.q].Write(p.out[:])
+	if n > 0 || !errors.Is(err, link.ErrFull) {
+		i.written(p, n, err)
+		return nil
+	}
+	for {
+		i.full.Lock()
+		turn := i.full.turns
+		i.full.Unlock()
+		if n, err = i.queues[p.q].Write(p.out[:]); n > 0 || !errors.Is(err, link.ErrFull) {
+			i.written(p, n, err)
+			return nil
+		}
+		if err := u.watch(); err != nil {
+			return err
+		}
+		i.full.Lock()
+		for i.full.turns == turn { // else there was room, or a reason to give up, since we wrote
+			i.full.udp.Wait()
+		}
+		i.full.Unlock()
+	}
+}
+
+// watch reports why a writer waits no longer, or sees to it that it wakes at its deadline.
+func (u *UDPConn) watch() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.closed.Load() || u.stack.closed.Load():
+		return net.ErrClosed
+	case u.writeBy == 0:
+		return nil
+	case u.stack.now() >= u.writeBy:
+		return os.ErrDeadlineExceeded
+	}
+	u.alarm.set(u.writeBy)
+	return nil
+}
