@@ -50,37 +50,41 @@ func (i *Interface) inputICMP4(now time.Duration, in *inbox) {
 	s, m := i.stack, &in.m
 	var msg ipv4.ICMP
 	if err := msg.Decode(m.text); err != nil {
-		s.stats.drop(BadICMP)
+		in.drop(BadICMP)
 		return
 	}
 	switch {
 	case msg.Type == ipv4.Echo && m.group: // RFC 1122 §3.2.2.6 lets one discard it
-		s.stats.drop(EchoGroup)
+		in.drop(EchoGroup)
 	case msg.Type == ipv4.Echo:
 		s.stats.echoes.Add(1)
 		msg.Type = ipv4.EchoReply
 		i.sendICMP4(now, m.dst, m.src, &msg)
 	case msg.IsError():
-		s.inputError4(now, i, &msg)
+		s.inputError4(now, in, &msg)
 	default:
-		s.stats.drop(UnknownICMP)
+		in.drop(UnknownICMP)
 	}
 }
 
 // inputError4 finds out which packet of ours an error quotes.
-func (s *Stack) inputError4(now time.Duration, i *Interface, msg *ipv4.ICMP) {
+func (s *Stack) inputError4(now time.Duration, in *inbox, msg *ipv4.ICMP) {
 	var h ipv4.Header
 	n, err := h.DecodeQuoted(msg.Body)
 	if err != nil || h.Offset != 0 || len(msg.Body) < n+8 {
-		s.stats.drop(BadICMP)
+		in.drop(BadICMP)
 		return
 	}
 	notice := tcp.Notice{Reason: reason4(msg)}
 	if msg.Type == ipv4.Unreachable && msg.Code == ipv4.CodeFragNeeded {
-		notice = tcp.Notice{Reason: tcp.TooBig, MTU: msg.MTU() - n}
+		notice = tcp.Notice{Reason: tcp.TooBig, MTU: max(msg.MTU(), minPathMTU) - n}
 	}
-	s.notify(now, i, h.Protocol, h.Src, h.Dst, msg.Body[n:], notice)
+	s.notify(now, in, h.Protocol, h.Src, h.Dst, msg.Body[n:], notice)
 }
+
+// minPathMTU is how small a router can make our packets, whatever it says: Linux's net.ipv4.route.min_pmtu. RFC 791 would
+// allow 68, and one forged message would then make a connection send forty times the packets.
+const minPathMTU = 552
 
 // reason4 is what an error means to a socket (RFC 1122 §4.2.3.9); Source Quench means nothing (RFC 6633 §3).
 func reason4(m *ipv4.ICMP) tcp.Reason {
@@ -108,14 +112,14 @@ func (i *Interface) inputICMP6(now time.Duration, in *inbox) {
 	s, m := i.stack, &in.m
 	var msg ipv6.ICMP
 	if err := msg.Decode(m.text, m.src, m.dst); err != nil {
-		s.stats.drop(BadICMP)
+		in.drop(BadICMP)
 		return
 	}
 	switch {
 	case msg.Type >= ipv6.RouterSolicitation && msg.Type <= ipv6.Redirect:
-		i.inputNDP(now, m, &msg)
+		i.inputNDP(now, in, &msg)
 	case !i.validSource(m.src):
-		s.stats.drop(BadSource)
+		in.drop(BadSource)
 	case msg.Type == ipv6.Echo:
 		s.stats.echoes.Add(1)
 		src := m.dst
@@ -128,23 +132,23 @@ func (i *Interface) inputICMP6(now time.Duration, in *inbox) {
 		msg.Type = ipv6.EchoReply
 		i.sendICMP6(now, src, m.src, &msg, s.config.HopLimit)
 	case msg.IsError():
-		s.inputError6(now, i, &msg)
+		s.inputError6(now, in, &msg)
 	default:
-		s.stats.drop(UnknownICMP)
+		in.drop(UnknownICMP)
 	}
 }
 
 // inputError6 finds out which packet of ours an error quotes.
-func (s *Stack) inputError6(now time.Duration, i *Interface, msg *ipv6.ICMP) {
+func (s *Stack) inputError6(now time.Duration, in *inbox, msg *ipv6.ICMP) {
 	var h ipv6.Header
 	var chain ipv6.Chain
 	if err := h.DecodeQuoted(msg.Body); err != nil {
-		s.stats.drop(BadICMP)
+		in.drop(BadICMP)
 		return
 	}
 	quoted := msg.Body[ipv6.HeaderLen:]
 	if err := chain.Walk(h.NextHeader, quoted); err != nil || chain.Fragment || len(quoted) < chain.Offset+8 {
-		s.stats.drop(BadICMP)
+		in.drop(BadICMP)
 		return
 	}
 	notice := tcp.Notice{}
@@ -152,7 +156,7 @@ func (s *Stack) inputError6(now time.Duration, i *Interface, msg *ipv6.ICMP) {
 	case msg.Type == ipv6.PacketTooBig:
 		// RFC 8201 §4: "A node MUST NOT reduce its estimate of the Path MTU below the IPv6 minimum link MTU."
 		if msg.MTU() < ipv6.MinMTU {
-			s.stats.drop(BadICMP)
+			in.drop(BadICMP)
 			return
 		}
 		notice = tcp.Notice{Reason: tcp.TooBig, MTU: msg.MTU() - ipv6.HeaderLen - chain.Offset}
@@ -163,7 +167,7 @@ func (s *Stack) inputError6(now time.Duration, i *Interface, msg *ipv6.ICMP) {
 	case msg.Type == ipv6.Unreachable:
 		notice.Reason = reason6(msg.Code)
 	}
-	s.notify(now, i, chain.Protocol, h.Src, h.Dst, quoted[chain.Offset:], notice)
+	s.notify(now, in, chain.Protocol, h.Src, h.Dst, quoted[chain.Offset:], notice)
 }
 
 func reason6(code uint8) tcp.Reason {
@@ -180,7 +184,7 @@ func reason6(code uint8) tcp.Reason {
 
 // notify tells a socket of an error about what it sent (RFC 9293 §3.9.2.2, MUST-54). b begins with the transport header,
 // of which eight octets are sure.
-func (s *Stack) notify(now time.Duration, i *Interface, proto uint8, src, dst netip.Addr, b []byte, n tcp.Notice) {
+func (s *Stack) notify(now time.Duration, in *inbox, proto uint8, src, dst netip.Addr, b []byte, n tcp.Notice) {
 	s.stats.icmpErrorsIn.Add(1)
 	if n.Reason == tcp.None {
 		return
@@ -188,25 +192,35 @@ func (s *Stack) notify(now time.Duration, i *Interface, proto uint8, src, dst ne
 	sport, dport := uint16(b[0])<<8|uint16(b[1]), uint16(b[2])<<8|uint16(b[3])
 	switch proto {
 	case ipv4.ProtoTCP:
-		f := tcp.Flow{Local: src.As16(), Remote: dst.As16(), LocalPort: sport, RemotePort: dport, Zone: i.zone(src, dst)}
-		if c := s.lookup(&f); c != nil {
-			c.mu.Lock()
-			ev := c.tcb.Notify(c.clock(now), tcp.Seq(b[4])<<24|tcp.Seq(b[5])<<16|tcp.Seq(b[6])<<8|tcp.Seq(b[7]), n)
-			if ev.Drop() != tcp.DropNone {
-				s.stats.tcpDrop(ev.Drop())
-			}
-			c.happened(ev)
-			c.output(now)
-			c.mu.Unlock()
-			return
-		}
-		s.stats.drop(StrayICMP)
+		f := tcp.Flow{Local: src.As16(), Remote: dst.As16(), LocalPort: sport, RemotePort: dport, Zone: in.ifc.zone(src, dst)}
+		s.notifyTCP(now, in, &f, tcp.Seq(b[4])<<24|tcp.Seq(b[5])<<16|tcp.Seq(b[6])<<8|tcp.Seq(b[7]), n)
 	case ipv4.ProtoUDP:
 		if u := s.ports.connected(netip.AddrPortFrom(src, sport), netip.AddrPortFrom(dst, dport)); u != nil {
 			u.fail(errnoOf(n.Reason))
 			return
 		}
-		s.stats.drop(StrayICMP)
+		in.drop(StrayICMP)
+	}
+}
+
+// notifyTCP tells a connection, or the listener that has it half open, of an error that quotes sequence number at.
+func (s *Stack) notifyTCP(now time.Duration, in *inbox, f *tcp.Flow, at tcp.Seq, n tcp.Notice) {
+	var ev tcp.Event
+	if c := s.lookup(f); c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		ev = c.tcb.Notify(c.clock(now), at, n)
+		c.happened(ev)
+		c.output(now)
+	} else if l := s.ports.listener(fromFlow(f.Local), f.LocalPort, f.Zone); l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		ev = l.half.Notify(f, at, n)
+	} else {
+		in.drop(StrayICMP)
+	}
+	if ev.Drop() != tcp.DropNone {
+		in.tcpDrop(ev.Drop())
 	}
 }
 

@@ -34,12 +34,7 @@ type Interface struct {
 	addrs    atomic.Pointer[[]Addr] // replaced whole, under Stack.admin
 	neigh    neighbors
 	dad      dad
-	full     struct {
-		sync.Mutex
-		conns []*TCPConn // each with a segment parked that the device had no room for
-		udp   sync.Cond  // writers of datagrams wait here
-		turns uint64     // how often there was room, or something else to look at
-	}
+	full     full
 	lazily   sync.Once // starts the loop of the loopback interface
 	readErrs atomic.Uint64
 }
@@ -134,6 +129,7 @@ func (i *Interface) adopt(d link.Device) {
 	i.neigh.init(i)
 	i.dad.alarm = alarm{stack: i.stack, fire: i.tickDAD}
 	i.full.udp.L = &i.full.Mutex
+	i.full.kick = make(chan struct{}, 1)
 	i.up.Store(true)
 }
 
@@ -247,30 +243,13 @@ func (i *Interface) drain(ready <-chan struct{}) {
 		select {
 		case <-i.stack.stop:
 			return
+		case <-i.full.kick:
 		case _, ok := <-ready:
 			if !ok || i.stack.closed.Load() {
 				return
 			}
 		}
 		i.unpark()
-	}
-}
-
-// unpark lets go on who waits for room.
-func (i *Interface) unpark() {
-	i.full.Lock()
-	conns := i.full.conns
-	i.full.conns = nil
-	i.full.Unlock()
-	i.wakeFull()
-	now := i.stack.now()
-	for _, c := range conns {
-		c.mu.Lock()
-		if c.listed == i {
-			c.listed = nil
-		}
-		c.output(now)
-		c.mu.Unlock()
 	}
 }
 

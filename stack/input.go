@@ -22,7 +22,8 @@ type inbox struct {
 	ifc     *Interface
 	queue   uint8
 	packets [batch]link.Packet
-	touched []*TCPConn // connections that this batch brought something to
+	packet  *link.Packet // the one at hand
+	touched []*TCPConn   // connections that this batch brought something to
 
 	eth   ethernet.Header
 	ip4   ipv4.Header
@@ -48,33 +49,45 @@ type datagram struct {
 	sound    bool          // the device vouches for the transport checksum
 }
 
+// drop counts why the packet at hand goes no further, and notes it for a capture.
+func (in *inbox) drop(d Drop) {
+	in.ifc.stack.stats.drop(d)
+	in.packet.Comment = d.String()
+}
+
+func (in *inbox) tcpDrop(d tcp.Drop) {
+	in.ifc.stack.stats.tcpDrop(d)
+	in.packet.Comment = d.String()
+}
+
 func newInbox(i *Interface, queue int) *inbox { return &inbox{ifc: i, queue: uint8(queue)} }
 
 // input takes one packet from the device: RFC 894 and RFC 2464 frames, or bare IP.
 func (i *Interface) input(now time.Duration, in *inbox, p *link.Packet) {
+	in.packet = p
 	i.stack.stats.packetsIn.Add(1)
 	i.stack.stats.bytesIn.Add(uint64(len(p.Head)))
 	b, group := p.Head, false
 	if i.caps.Ethernet {
 		n, err := in.eth.Decode(b)
 		if err != nil {
-			i.stack.stats.drop(BadFrame)
+			in.drop(BadFrame)
 			return
 		}
 		if group = in.eth.Dst.IsMulticast(); !group && in.eth.Dst != i.mac {
-			i.stack.stats.drop(OtherStation)
+			in.drop(OtherStation)
 			return
 		}
 		b = b[n:]
 		switch {
 		case in.eth.Type == ethernet.TypeARP:
-			i.inputARP(now, b)
+			i.inputARP(now, in, b)
 			return
 		case in.eth.Tagged && in.eth.VLAN&0xfff != 0:
-			i.stack.stats.drop(VLAN)
+			in.drop(VLAN)
 			return
 		case in.eth.Type != ethernet.TypeIPv4 && in.eth.Type != ethernet.TypeIPv6:
-			i.stack.stats.drop(UnknownEtherType)
+			in.drop(UnknownEtherType)
 			return
 		}
 	}
@@ -84,13 +97,13 @@ func (i *Interface) input(now time.Duration, in *inbox, p *link.Packet) {
 	}
 	switch {
 	case len(b) == 0:
-		i.stack.stats.drop(BadHeader)
+		in.drop(BadHeader)
 	case b[0]>>4 == 4:
 		i.inputIPv4(now, in, b)
 	case b[0]>>4 == 6:
 		i.inputIPv6(now, in, b)
 	default:
-		i.stack.stats.drop(BadHeader)
+		in.drop(BadHeader)
 	}
 }
 
@@ -99,33 +112,33 @@ func (i *Interface) inputIPv4(now time.Duration, in *inbox, b []byte) {
 	s, h, m := i.stack, &in.ip4, &in.m
 	n, err := h.Decode(b)
 	if err != nil {
-		s.stats.drop(BadHeader)
+		in.drop(BadHeader)
 		return
 	}
 	m.src, m.dst, m.proto, m.tos, m.hops = h.Src, h.Dst, h.Protocol, h.TOS, h.TTL
 	m.packet, m.text = b[:h.Length], b[n:h.Length]
 	if h.SourceRoute() { // RFC 7126 §4.3: dropped by default; not done: RFC 9293 §3.9.2.1, MUST-51
-		s.stats.drop(SourceRoute)
+		in.drop(SourceRoute)
 		return
 	}
 	bcast := h.Dst.IsMulticast() || i.broadcast(h.Dst)
 	// RFC 1122 §3.3.6: "a host SHOULD silently discard a datagram that is received via a link-layer broadcast … but does
 	// not specify an IP multicast or broadcast destination address."
 	if m.group && !bcast {
-		s.stats.drop(LinkBroadcast)
+		in.drop(LinkBroadcast)
 		return
 	}
 	m.group = m.group || bcast
 	if !i.validSource(m.src) {
-		s.stats.drop(BadSource)
+		in.drop(BadSource)
 		return
 	}
 	if !bcast && !s.view.Load().isLocal(i, m.dst) {
-		s.stats.drop(OtherHost)
+		in.drop(OtherHost)
 		return
 	}
 	if h.IsFragment() {
-		s.stats.drop(Fragment)
+		in.drop(Fragment)
 		return
 	}
 	switch h.Protocol {
@@ -136,7 +149,7 @@ func (i *Interface) inputIPv4(now time.Duration, in *inbox, b []byte) {
 	case ipv4.ProtoICMP:
 		i.inputICMP4(now, in)
 	default:
-		s.stats.drop(UnknownProtocol)
+		in.drop(UnknownProtocol)
 		i.refuse4(now, m, ipv4.CodeProtocol)
 	}
 }
@@ -145,7 +158,7 @@ func (i *Interface) inputIPv4(now time.Duration, in *inbox, b []byte) {
 func (i *Interface) inputIPv6(now time.Duration, in *inbox, b []byte) {
 	s, h, m := i.stack, &in.ip6, &in.m
 	if err := h.Decode(b); err != nil {
-		s.stats.drop(BadHeader)
+		in.drop(BadHeader)
 		return
 	}
 	m.src, m.dst, m.tos, m.hops = h.Src, h.Dst, h.TrafficClass, h.HopLimit
@@ -153,31 +166,31 @@ func (i *Interface) inputIPv6(now time.Duration, in *inbox, b []byte) {
 	payload := m.packet[ipv6.HeaderLen:]
 	multicast := m.dst.IsMulticast()
 	if m.group && !multicast {
-		s.stats.drop(LinkBroadcast)
+		in.drop(LinkBroadcast)
 		return
 	}
 	m.group = m.group || multicast
 	if multicast && !i.joined(m.dst) {
-		s.stats.drop(OtherHost)
+		in.drop(OtherHost)
 		return
 	}
 	// RFC 4291 §2.5.2: the unspecified address is the source of those that have none yet; only NDP has a use for it, and
 	// for our own, from which another host with the same address defends it (RFC 4862 §5.4.4).
 	if !i.validSource(m.src) && !((m.src.IsUnspecified() || i.has(m.src)) && h.NextHeader == ipv6.ProtoICMP) {
-		s.stats.drop(BadSource)
+		in.drop(BadSource)
 		return
 	}
 	if !multicast && !s.view.Load().isLocal(i, m.dst) {
-		s.stats.drop(OtherHost)
+		in.drop(OtherHost)
 		return
 	}
 	if err := in.chain.Walk(h.NextHeader, payload); err != nil {
-		s.stats.drop(BadExtension)
+		in.drop(BadExtension)
 		i.problem6(now, m, err)
 		return
 	}
 	if in.chain.Fragment {
-		s.stats.drop(Fragment)
+		in.drop(Fragment)
 		return
 	}
 	m.proto, m.text = in.chain.Protocol, payload[in.chain.Offset:]
@@ -190,7 +203,7 @@ func (i *Interface) inputIPv6(now time.Duration, in *inbox, b []byte) {
 		i.inputICMP6(now, in)
 	case ipv6.ProtoNoNext: // RFC 8200 §4.7: nothing follows
 	default:
-		s.stats.drop(UnknownProtocol)
+		in.drop(UnknownProtocol)
 		i.problem6(now, m, in.chain.Unrecognized())
 	}
 }
@@ -236,16 +249,16 @@ func (i *Interface) inputTCP(now time.Duration, in *inbox) {
 	// RFC 9293 §3.9.2.3, MUST-57: "A TCP implementation MUST silently discard an incoming SYN segment that is addressed to
 	// a broadcast or multicast address"; nothing else over TCP makes sense there either.
 	if m.group {
-		s.stats.drop(TCPGroup)
+		in.drop(TCPGroup)
 		return
 	}
 	if !m.sound && checksum.Sum(m.text, checksum.Pseudo(m.src, m.dst, ipv4.ProtoTCP, len(m.text))) != 0xffff {
-		s.stats.drop(BadTCPChecksum)
+		in.drop(BadTCPChecksum)
 		return
 	}
 	ports, err := in.seg.Decode(m.text)
 	if err != nil {
-		s.stats.drop(BadTCPHeader)
+		in.drop(BadTCPHeader)
 		return
 	}
 	in.seg.ECN = m.tos & 3
@@ -257,7 +270,7 @@ func (i *Interface) inputTCP(now time.Duration, in *inbox) {
 	if done || s.inputListener(now, in, floor) {
 		return
 	}
-	s.stats.tcpDrop(tcp.DropClosed)
+	in.tcpDrop(tcp.DropClosed)
 	s.tracePacket(in, tcp.DropClosed)
 	if r, ok := tcp.ResetFor(&in.seg); ok {
 		s.reply(now, &in.flow, &r)
@@ -288,7 +301,7 @@ func (s *Stack) deliver(now time.Duration, in *inbox) bool {
 // arrived notes what a segment has changed; finish acts on it once the batch is through. c.mu is held.
 func (c *TCPConn) arrived(in *inbox, ev tcp.Event, before tcp.State) {
 	if d := ev.Drop(); d != tcp.DropNone {
-		c.stack.stats.tcpDrop(d)
+		in.tcpDrop(d)
 	}
 	c.trace(SegmentIn, &in.seg, before, ev.Drop())
 	if ev.Has(tcp.Ended) { // at once: who calls before the batch is through sees a closed connection, and asks why
@@ -345,6 +358,6 @@ func (s *Stack) inputTimeWait(now time.Duration, in *inbox) (done bool, floor *t
 		min := w.MinISS()
 		return false, &min
 	}
-	s.stats.tcpDrop(tcp.DropTimeWait)
+	in.tcpDrop(tcp.DropTimeWait)
 	return true, nil
 }

@@ -11,16 +11,16 @@ import (
 )
 
 // inputARP is RFC 826's packet reception: the sender is learned, and who asks for us is answered.
-func (i *Interface) inputARP(now time.Duration, b []byte) {
+func (i *Interface) inputARP(now time.Duration, in *inbox, b []byte) {
 	s := i.stack
 	var a ethernet.ARP
 	if err := a.Decode(b); err != nil {
-		s.stats.drop(BadARP)
+		in.drop(BadARP)
 		return
 	}
 	if i.has(a.SenderIP) {
 		if a.SenderHW != i.mac { // RFC 5227 §2.4: somebody else claims our address
-			s.stats.drop(AddressConflict)
+			in.drop(AddressConflict)
 			s.log.Warn("address conflict", "interface", i.name, "address", a.SenderIP, "station", a.SenderHW.String())
 		}
 		return
@@ -43,29 +43,30 @@ func (i *Interface) inputARP(now time.Duration, b []byte) {
 
 // inputNDP is RFC 4861 §7.2: solicitations are answered, advertisements learned. Routers are not looked for: RAs and
 // redirects are only counted.
-func (i *Interface) inputNDP(now time.Duration, m *datagram, msg *ipv6.ICMP) {
-	s := i.stack
+func (i *Interface) inputNDP(now time.Duration, in *inbox, msg *ipv6.ICMP) {
+	m := &in.m
 	var n ipv6.NDP
 	h := ipv6.Header{Src: m.src, Dst: m.dst, HopLimit: m.hops}
 	if !i.caps.Ethernet || n.Decode(msg) != nil || n.Check(&h) != nil {
-		s.stats.drop(BadNDP)
+		in.drop(BadNDP)
 		return
 	}
 	switch n.Type {
 	case ipv6.NeighborSolicitation:
-		i.solicited(now, m, &n)
+		i.solicited(now, in, &n)
 	case ipv6.NeighborAdvertisement:
-		i.advertised(now, &n)
+		i.advertised(now, in, &n)
 	default:
-		s.stats.drop(UnknownICMP)
+		in.drop(UnknownICMP)
 	}
 }
 
 // solicited answers a Neighbor Solicitation for one of our addresses (RFC 4861 §7.2.3).
-func (i *Interface) solicited(now time.Duration, m *datagram, n *ipv6.NDP) {
+func (i *Interface) solicited(now time.Duration, in *inbox, n *ipv6.NDP) {
+	m := &in.m
 	state := i.stateOf(n.Target)
 	if state == 0 {
-		i.stack.stats.drop(OtherHost)
+		in.drop(OtherHost)
 		return
 	}
 	reply := ipv6.NDP{Type: ipv6.NeighborAdvertisement, Target: n.Target, Solicited: true, TargetLL: i.mac, HasTargetLL: true,
@@ -73,7 +74,7 @@ func (i *Interface) solicited(now time.Duration, m *datagram, n *ipv6.NDP) {
 		Override: state == AddrValid}
 	if m.src.IsUnspecified() { // duplicate address detection, somebody's or our own come back
 		if n.HasNonce && i.dad.ours(n.Nonce) { // RFC 7527 §4.2: a loop in the network
-			i.stack.stats.drop(LoopedBack)
+			in.drop(LoopedBack)
 			return
 		}
 		if state == AddrOptimistic { // RFC 4862 §5.4.3: two ask for it at once, and neither may have it
@@ -85,7 +86,7 @@ func (i *Interface) solicited(now time.Duration, m *datagram, n *ipv6.NDP) {
 		return
 	}
 	if i.has(m.src) {
-		i.stack.stats.drop(BadSource)
+		in.drop(BadSource)
 		return
 	}
 	if n.HasSourceLL {
@@ -100,12 +101,12 @@ func (i *Interface) solicited(now time.Duration, m *datagram, n *ipv6.NDP) {
 const ndpRoom = 64
 
 // advertised learns from a Neighbor Advertisement (RFC 4861 §7.2.5).
-func (i *Interface) advertised(now time.Duration, n *ipv6.NDP) {
+func (i *Interface) advertised(now time.Duration, in *inbox, n *ipv6.NDP) {
 	switch i.stateOf(n.Target) {
 	case AddrOptimistic: // RFC 4862 §5.4.4: the address is somebody else's
 		i.duplicate(n.Target)
 	case AddrValid:
-		i.stack.stats.drop(AddressConflict)
+		in.drop(AddressConflict)
 	default:
 		i.neigh.update(now, neighbor.Message{IP: n.Target, HW: n.TargetLL, HasHW: n.HasTargetLL, Kind: neighbor.NA,
 			Solicited: n.Solicited, Override: n.Override, Router: n.Router})

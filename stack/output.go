@@ -2,6 +2,7 @@ package stack
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"time"
 
@@ -50,22 +51,27 @@ func (s *Stack) free(p *packet) {
 // The order of RFC 9293's text stays the wire's order, since only the writer calls Next. A segment that cannot leave,
 // because the next hop is being asked for or the device is full, is parked with the connection, and with it all that
 // follows: the connection itself is the queue.
-func (c *TCPConn) output(now time.Duration) {
+func (c *TCPConn) output(now time.Duration) { c.outputSome(now, math.MaxInt) }
+
+// outputSome is output of at most so many segments, and returns how many left: where it is all, there may be more.
+func (c *TCPConn) outputSome(now time.Duration, segments int) (n int) {
 	if c.sending {
 		c.again = true
-		return
+		return 0
 	}
 	c.sending = true
 	for {
 		c.again = false
-		for c.sendOne(c.clock(now)) {
+		for n < segments && c.sendOne(c.clock(now)) {
+			n++
 		}
-		if !c.again {
+		if n == segments || !c.again {
 			break
 		}
 	}
 	c.sending = false
 	c.settle(c.clock(now))
+	return n
 }
 
 // sendOne sends the parked segment, or else the next, and reports whether it left.
@@ -94,6 +100,9 @@ func (c *TCPConn) sendOne(now time.Duration) bool {
 		c.unreachable(now, tcp.HostUnreachable)
 		return true
 	}
+	if !c.served && p.ifc.full.waiting.Load() > 0 {
+		return c.waitForRoom(p)
+	}
 	c.mu.Unlock()
 	n, err := p.ifc.queues[p.q].Write(p.out[:])
 	c.mu.Lock()
@@ -103,29 +112,6 @@ func (c *TCPConn) sendOne(now time.Duration) bool {
 	p.ifc.written(p, n, err)
 	c.parked = nil
 	s.free(p)
-	return true
-}
-
-// waitForRoom lists the connection with those that go on when the device has room. The device may have got room before
-// we were on the list, so it is asked once more.
-func (c *TCPConn) waitForRoom(p *packet) bool {
-	i := p.ifc
-	if c.listed != i { // who tries again meanwhile is listed already, and is not to fill the list
-		c.listed = i
-		i.full.Lock()
-		i.full.conns = append(i.full.conns, c)
-		i.full.Unlock()
-	}
-	c.mu.Unlock()
-	n, err := i.queues[p.q].Write(p.out[:])
-	c.mu.Lock()
-	if n == 0 && errors.Is(err, link.ErrFull) {
-		i.stack.stats.parked.Add(1)
-		return false
-	}
-	i.written(p, n, err)
-	c.parked = nil
-	i.stack.free(p)
 	return true
 }
 
@@ -142,6 +128,9 @@ func (c *TCPConn) build(p *packet) bool {
 	p.q = min(int(c.queue), len(p.ifc.queues)-1)
 	n := p.seg.Encode(p.head[headroom:], tcp.Ports{Src: c.flow.LocalPort, Dst: c.flow.RemotePort})
 	p.wrap(&m, n, p.seg.Text, 16, p.seg.Size)
+	if p.seg.Cause > tcp.CauseAck { // data and acknowledgements explain themselves
+		p.out[0].Comment = p.seg.Cause.String()
+	}
 	return true
 }
 
@@ -261,8 +250,8 @@ func (i *Interface) written(p *packet, n int, err error) {
 	}
 }
 
-// send sends a packet that is built, and no connection's: it goes now, or waits in copy for its neighbour, or is lost and
-// counted. The packet is free afterwards.
+// send sends a packet that is built, and no connection's: it goes now, or waits in copy for its neighbour or for room, or is
+// lost and counted. The packet is free afterwards.
 func (i *Interface) send(now time.Duration, p *packet) outcome {
 	defer i.stack.free(p)
 	o := i.address(now, p, nil)
@@ -271,7 +260,7 @@ func (i *Interface) send(now time.Duration, p *packet) outcome {
 	}
 	n, err := i.queues[p.q].Write(p.out[:])
 	if n == 0 && errors.Is(err, link.ErrFull) {
-		i.stack.stats.drop(DeviceFull)
+		i.keep(&p.out[0])
 		return ready
 	}
 	i.written(p, n, err)

@@ -37,6 +37,7 @@ type TCPConn struct {
 	sending   bool  // a goroutine is in output
 	again     bool  // and shall look once more
 	touched   bool  // on the list of a batch
+	served    bool  // the device has room, and it is our turn
 	writing   bool  // a Write is under way: others wait for their turn
 	giving    bool  // it waits for more room than the little that there is
 	confirm   bool  // the peer showed that it can be reached (RFC 4861 §7.3.1)

@@ -74,7 +74,7 @@ func (s *Stack) inputListener(now time.Duration, in *inbox, floor *tcp.Seq) bool
 	if t != nil {
 		l.complete(now, in, t, ev)
 	} else if d := ev.Drop(); d != tcp.DropNone {
-		s.stats.tcpDrop(d)
+		in.tcpDrop(d)
 	}
 	if at, ok := l.half.Deadline(); ok {
 		l.alarm.set(at)

@@ -298,20 +298,6 @@ func (u *UDPConn) Close() error {
 	return nil
 }
 
-// wakeFull wakes the writers of datagrams that wait for room in a device, so that they see what has changed.
-func (s *Stack) wakeFull() {
-	for _, i := range s.view.Load().ifaces {
-		i.wakeFull()
-	}
-}
-
-func (i *Interface) wakeFull() {
-	i.full.Lock()
-	i.full.turns++
-	i.full.udp.Broadcast()
-	i.full.Unlock()
-}
-
 // SetDeadline sets both deadlines; the zero time takes them back.
 func (u *UDPConn) SetDeadline(t time.Time) error { return u.setDeadlines(t, true, true) }
 

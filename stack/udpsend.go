@@ -19,7 +19,7 @@ import (
 func (i *Interface) inputUDP(now time.Duration, in *inbox) {
 	s, m := i.stack, &in.m
 	if err := in.udp.Decode(m.text); err != nil || in.udp.Dst == 0 {
-		s.stats.drop(BadUDP)
+		in.drop(BadUDP)
 		return
 	}
 	b := m.text[:in.udp.Length]
@@ -27,14 +27,14 @@ func (i *Interface) inputUDP(now time.Duration, in *inbox) {
 	// has no such thing.
 	if in.udp.Checksum == 0 && m.dst.Is6() ||
 		in.udp.Checksum != 0 && !m.sound && checksum.Sum(b, checksum.Pseudo(m.src, m.dst, ipv4.ProtoUDP, len(b))) != 0xffff {
-		s.stats.drop(BadUDPChecksum)
+		in.drop(BadUDPChecksum)
 		return
 	}
 	zone := i.zone(m.src, m.dst)
 	var few [4]*UDPConn
 	to := s.ports.receivers(few[:0], netip.AddrPortFrom(m.dst, in.udp.Dst), netip.AddrPortFrom(m.src, in.udp.Src), zone, m.group)
 	if len(to) == 0 {
-		s.stats.drop(NoSocket)
+		in.drop(NoSocket)
 		switch {
 		case m.dst.Is4():
 			i.refuse4(now, m, ipv4.CodePort)

@@ -207,7 +207,7 @@ func TestPipeModel(t *testing.T) {
 			if seed%2 == 1 {
 				x.m.rnd = rnd
 			}
-			x.p.reset(Seq(0xffffffff - rnd.IntN(300000)))
+			x.p.reset(-Seq(1 + rnd.IntN(300000)))
 			x.base, x.end, x.full = x.p.start, x.p.start, x.p.start
 			for range 400 {
 				x.step()

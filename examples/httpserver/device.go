@@ -28,6 +28,9 @@ func runDevice(ctx context.Context, o *options) error {
 		return explain(err)
 	}
 	name := device.Caps().Name
+	if device, err = o.capture(device); err != nil {
+		return err
+	}
 
 	host := stack.New(stack.Config{})
 	defer host.Close() // and with it the device

@@ -26,6 +26,9 @@ func runEmbedded(ctx context.Context, o *options) error {
 
 	rec := newRecorder()
 	near, far := link.Pipe(link.PipeConfig{Ethernet: true, MTU: 1500})
+	if far, err = o.capture(far); err != nil {
+		return err
+	}
 	client := stack.New(stack.Config{Trace: rec.client})
 	defer client.Close()
 	server := stack.New(stack.Config{Trace: rec.server})

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed87e66d9f/waybill/link"
 	"github.com/seed87e66d9f/waybill/stack"
 	"github.com/seed87e66d9f/waybill/tcp"
 )
@@ -29,6 +30,7 @@ type options struct {
 	tap, tun   string
 	water      bool
 	addr, host string
+	pcap       string
 }
 
 func main() {
@@ -39,6 +41,7 @@ func main() {
 	flag.BoolVar(&o.water, "water", false, "open the device through github.com/songgao/water")
 	flag.StringVar(&o.addr, "addr", "198.51.100.2/24,2001:db8:51::2/64", "our `prefixes` on the device")
 	flag.StringVar(&o.host, "host", "198.51.100.1/24,2001:db8:51::1/64", "the kernel's `prefixes` on the device")
+	flag.StringVar(&o.pcap, "pcap", "", "write what passes the server's device to this `file`, as pcapng")
 	flag.Parse()
 
 	// Notify also takes up an interrupt that was ignored when we started, as it is in the background of a script.
@@ -69,6 +72,26 @@ func run(ctx context.Context, o *options) error {
 	}
 	return runEmbedded(ctx, o)
 }
+
+// capture has what passes d written to the file of -pcap, if there is one. The file is closed with the device.
+func (o *options) capture(d link.Device) (link.Device, error) {
+	if o.pcap == "" {
+		return d, nil
+	}
+	f, err := os.Create(o.pcap)
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return recorded{link.Capture(d, f), f}, nil
+}
+
+type recorded struct {
+	link.Device
+	file *os.File
+}
+
+func (r recorded) Close() error { return errors.Join(r.Device.Close(), r.file.Close()) }
 
 // serve answers requests to port 80 of a host until ctx ends, then lets those that are under way finish. It calls ready
 // once it listens, and ends as well where that returns an error.

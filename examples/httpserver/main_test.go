@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -266,6 +267,25 @@ func TestAnswerUnderWay(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("serve: %v, want nil", err)
+	}
+}
+
+// TestPcap: the file begins as pcapng does, and holds what passed.
+func TestPcap(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no signals on Windows")
+	}
+	path := filepath.Join(t.TempDir(), "wire.pcapng")
+	p := start(t, build(t), "-listen", "127.0.0.1:0", "-pcap", path)
+	p.until("serving at http://")
+	p.signal(syscall.SIGTERM)
+	p.end()
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if magic := []byte{0x0a, 0x0d, 0x0d, 0x0a}; !bytes.HasPrefix(file, magic) || !bytes.Contains(file, []byte("GET / HTTP/1.1")) {
+		t.Errorf("%d octets, which begin with %q; want pcapng with the request in it", len(file), file[:min(len(file), 8)])
 	}
 }
 
