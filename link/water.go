@@ -41,7 +41,7 @@ func OpenWater(c TUNConfig) (Device, error) {
 		i.Close()
 		return nil, err
 	}
-	return Wrap(waterFile{i}, caps), nil
+	return Wrap(waterReader(waterFile{i}), caps), nil
 }
 
 // waterMTU returns the MTU of the interface called name, after setting it where that can be done.

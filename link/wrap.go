@@ -21,9 +21,20 @@ func Wrap(rw io.ReadWriteCloser, c Caps) Device {
 	c.Checksum, c.GSO4, c.GSO6, c.GSOUDP = false, 0, 0, 0
 	w := &wrapped{rw: rw, caps: c, size: c.MTU + maxFrameHeader}
 	w.in = make([]byte, w.size)
+	if w.more, _ = rw.(tryReader); w.more != nil {
+		w.in = make([]byte, max(w.size, wrapArena))
+	}
 	w.queues[0] = w
 	return w
 }
+
+// A tryReader has packets to give that are there already: tryRead reads one into b, and returns 0 where there is none.
+// Read then returns several at once, each by a call of its own.
+type tryReader interface{ tryRead(b []byte) int }
+
+// wrapArena bounds what one Read takes from a tryReader, in octets: some forty packets of usual size, enough for
+// acknowledgements to answer many at once.
+const wrapArena = 64 << 10
 
 // wrapped is both the device and its only queue.
 type wrapped struct {
@@ -32,6 +43,7 @@ type wrapped struct {
 	queues [1]Queue
 	size   int
 	in     []byte    // the reader's
+	more   tryReader // rw, if it is one
 	out    sync.Pool // of *[]byte, where Head and Text are joined; one a call, so that writers do not wait for each other
 	closed atomic.Bool
 }
@@ -52,15 +64,29 @@ func (w *wrapped) Read(p []Packet) (int, error) {
 		return 0, nil
 	}
 	for {
-		n, err := w.rw.Read(w.in)
+		n, err := w.rw.Read(w.in[:w.size])
 		switch {
 		case n > 0:
-			p[0] = Packet{Head: w.in[:n]}
-			return 1, nil // an error that came along comes again
+			p[0] = Packet{Head: w.in[:n:n]}
+			return 1 + w.readMore(p[1:], w.in[n:]), nil // an error that came along comes again
 		case err != nil:
 			return 0, w.error(err)
 		}
 	}
+}
+
+// readMore fills p with what is there already, as far as there is room for a packet of any size.
+func (w *wrapped) readMore(p []Packet, in []byte) (k int) {
+	for w.more != nil && k < len(p) && len(in) >= w.size {
+		n := w.more.tryRead(in[:w.size])
+		if n <= 0 {
+			break
+		}
+		p[k] = Packet{Head: in[:n:n]}
+		in = in[n:]
+		k++
+	}
+	return k
 }
 
 func (w *wrapped) Write(p []Packet) (int, error) {

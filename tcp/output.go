@@ -173,8 +173,12 @@ func (t *TCB) updateDue() bool {
 	if !t.state.canReceive() || t.rcv.hasFin || t.rcv.nxt == t.rcv.irs+1 {
 		return false
 	}
+	left := t.rcv.edge.From(t.rcv.nxt)
+	if t.timers[timerDelayedACK] != 0 && left >= int(t.readBuf)/32 {
+		return false // an acknowledgement comes in any case, and the peer has enough to go on until then
+	}
 	grown := t.space().From(t.rcv.edge)
-	return grown >= t.silly() && grown >= t.rcv.edge.From(t.rcv.nxt)
+	return grown >= t.silly() && grown >= left
 }
 
 // nextProbe is a window probe or a keep-alive: an octet before SND.UNA, or before SND.NXT, which is the same where

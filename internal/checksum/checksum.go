@@ -20,29 +20,40 @@ import (
 // Sum adds the 16-bit words of b, as they stand on the wire, to sum, and returns the sum, not complemented. An odd octet
 // at the end counts as the high half of a word whose low half is 0.
 func Sum(b []byte, sum uint16) uint16 {
-	// RFC 1071 §2 (C): words of 64 bits are as good as words of 16, if the carry of each goes into the next.
-	acc, carry := uint64(sum), uint64(0)
-	for len(b) >= 32 {
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b), carry)
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[8:]), carry)
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[16:]), carry)
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[24:]), carry)
-		b = b[32:]
+	// RFC 1071 §2 (B): the sum of words whose octets are swapped is the sum with its octets swapped, so words are loaded as
+	// the usual machine has them. §2 (C): words of 64 bits are as good as words of 16, if the carry of each goes into the
+	// next. Two chains of carries keep two adders busy.
+	acc, carry := uint64(bits.ReverseBytes16(sum)), uint64(0)
+	if len(b) >= 64 {
+		var acc2, carry2 uint64
+		for len(b) >= 64 {
+			acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b), carry)
+			acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b[8:]), carry)
+			acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b[16:]), carry)
+			acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b[24:]), carry)
+			acc2, carry2 = bits.Add64(acc2, binary.LittleEndian.Uint64(b[32:]), carry2)
+			acc2, carry2 = bits.Add64(acc2, binary.LittleEndian.Uint64(b[40:]), carry2)
+			acc2, carry2 = bits.Add64(acc2, binary.LittleEndian.Uint64(b[48:]), carry2)
+			acc2, carry2 = bits.Add64(acc2, binary.LittleEndian.Uint64(b[56:]), carry2)
+			b = b[64:]
+		}
+		acc, carry = bits.Add64(acc, acc2, carry)
+		acc, carry = bits.Add64(acc, carry2, carry)
 	}
 	for len(b) >= 8 {
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b), carry)
+		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b), carry)
 		b = b[8:]
 	}
 	tail := uint64(0) // at most 3 words and an octet
 	for len(b) >= 2 {
-		tail += uint64(binary.BigEndian.Uint16(b))
+		tail += uint64(binary.LittleEndian.Uint16(b))
 		b = b[2:]
 	}
 	if len(b) == 1 {
-		tail += uint64(b[0]) << 8
+		tail += uint64(b[0])
 	}
 	acc, carry = bits.Add64(acc, tail, carry)
-	return fold(acc, carry)
+	return bits.ReverseBytes16(fold(acc, carry))
 }
 
 // fold brings a sum of 64 bits and its last carry down to 16, each overflow coming in again on the right.
@@ -90,10 +101,11 @@ func Pseudo(src, dst netip.Addr, proto uint8, length int) uint16 {
 // address sums the octets of a, 4 or 16.
 func address(a netip.Addr) uint16 {
 	b := a.As16()
+	hi, lo := binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])
 	if a.Is4() {
-		return Sum(b[12:], 0)
+		hi, lo = 0, lo&0xffffffff
 	}
-	return Sum(b[:], 0)
+	return fold(bits.Add64(hi, lo, 0))
 }
 
 // Update is the checksum check, as stored in a header, after one 16-bit word that it covers changes from old to new.

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package link
+
+import "io"
+
+func waterReader(f waterFile) io.ReadWriteCloser { return f }
