@@ -11,6 +11,26 @@ import (
 // with an unspecified one, stands for all addresses, of both families for "tcp", and port 0 for one that is free.
 // The listener's type is *TCPListener.
 func (s *Stack) Listen(network, address string) (net.Listener, error) {
+	l, err := s.ListenWith(ListenConfig{}, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// ListenConfig is what a listener is made with, and the connections that it accepts. The zero value is Listen's.
+type ListenConfig struct {
+	// Backlog is how many half-open and how many unaccepted connections are held; 0 means Config.Backlog.
+	Backlog int
+	// ReadBuffer and WriteBuffer are SetReadBuffer's and SetWriteBuffer's for each connection; 0 means Config's.
+	ReadBuffer, WriteBuffer int
+	// KeepAlive is SetKeepAliveConfig's for each connection. Unlike package net's, it is off where Enable is not set
+	// (RFC 9293 §3.8.4, MUST-25).
+	KeepAlive net.KeepAliveConfig
+}
+
+// ListenWith is Listen with choices.
+func (s *Stack) ListenWith(c ListenConfig, network, address string) (*TCPListener, error) {
 	b, isTCP, err := s.parseBinding(network, address)
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
@@ -18,7 +38,7 @@ func (s *Stack) Listen(network, address string) (net.Listener, error) {
 	if !isTCP {
 		return nil, listenError(network, netAddr(network, s.boundAddr(&b)), &net.AddrError{Err: "unexpected address type", Addr: address})
 	}
-	return s.listen(network, b)
+	return s.listen(c, network, b)
 }
 
 // ListenTCP is Listen with a typed address; the zero value stands for all addresses and a free port.
@@ -33,17 +53,17 @@ func (s *Stack) ListenTCP(network string, local netip.AddrPort) (*TCPListener, e
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
 	}
-	return s.listen(network, s.binding(f, local.Addr(), local.Port()))
+	return s.listen(ListenConfig{}, network, s.binding(f, local.Addr(), local.Port()))
 }
 
-func (s *Stack) listen(network string, b binding) (*TCPListener, error) {
+func (s *Stack) listen(c ListenConfig, network string, b binding) (*TCPListener, error) {
 	err := s.bindable(&b)
 	if err == nil && b.addr.IsMulticast() {
 		err = syscall.EADDRNOTAVAIL
 	}
 	var l *TCPListener
 	if err == nil {
-		l, err = s.newListener(network, b)
+		l, err = s.newListener(c, network, b)
 	}
 	if err != nil {
 		return nil, listenError(network, netAddr(network, s.boundAddr(&b)), err)
@@ -61,7 +81,11 @@ func (s *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
 	if isTCP {
 		return nil, listenError(network, netAddr(network, s.boundAddr(&b)), &net.AddrError{Err: "unexpected address type", Addr: address})
 	}
-	return s.listenUDP(network, b)
+	u, err := s.listenUDP(network, b)
+	if err != nil {
+		return nil, err
+	}
+	return u, nil
 }
 
 // ListenUDP is ListenPacket with a typed address.

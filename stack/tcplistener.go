@@ -11,9 +11,10 @@ import (
 
 // TCPListener accepts TCP connections, with the methods and the errors of net.TCPListener. Listen makes it.
 type TCPListener struct {
-	stack *Stack
-	bind  binding
-	net   string
+	stack  *Stack
+	bind   binding
+	net    string
+	config ListenConfig
 
 	mu     sync.Mutex // taken before a connection's
 	half   *tcp.Listener
@@ -27,9 +28,12 @@ type TCPListener struct {
 func (l *TCPListener) bound() *binding { return &l.bind }
 
 // newListener binds a listener.
-func (s *Stack) newListener(network string, b binding) (*TCPListener, error) {
-	l := &TCPListener{stack: s, bind: b, net: network}
-	l.half = tcp.NewListener(tcp.ListenConfig{Backlog: s.config.Backlog, Secret: s.secret.cookie, ISS: s.secret.iss})
+func (s *Stack) newListener(c ListenConfig, network string, b binding) (*TCPListener, error) {
+	if c.Backlog <= 0 {
+		c.Backlog = s.config.Backlog
+	}
+	l := &TCPListener{stack: s, bind: b, net: network, config: c}
+	l.half = tcp.NewListener(tcp.ListenConfig{Backlog: c.Backlog, Secret: s.secret.cookie, ISS: s.secret.iss})
 	l.alarm = alarm{stack: s, fire: l.tick}
 	if err := bind(s, s.ports.tcp, l); err != nil {
 		return nil, err
@@ -62,7 +66,7 @@ func (s *Stack) inputListener(now time.Duration, in *inbox, floor *tcp.Seq) bool
 		l.mu.Unlock()
 		return s.deliver(now, in)
 	}
-	l.half.SetFull(len(l.queue) >= s.config.Backlog)
+	l.half.SetFull(len(l.queue) >= l.config.Backlog)
 	var reply tcp.Segment
 	var t *tcp.TCB
 	var ev tcp.Event
@@ -103,6 +107,10 @@ func (l *TCPListener) complete(now time.Duration, in *inbox, t *tcp.TCB, ev tcp.
 		}
 		return
 	}
+	if k := keepAlive(l.config.KeepAlive); k.Idle > 0 {
+		t.SetKeepAlive(now, k)
+	}
+	t.SetBuffers(now, l.config.ReadBuffer, l.config.WriteBuffer)
 	c.queue = in.queue
 	c.arrived(in, ev, tcp.SynReceived)
 	l.queue = append(l.queue, c)

@@ -95,6 +95,11 @@ func (c *TCPConn) SetKeepAlivePeriod(d time.Duration) error {
 // SetKeepAliveConfig sets all of it. As in package net, 0 means 15 s, 15 s and 9 probes; negative values mean
 // tcp.DefaultKeepAlive's.
 func (c *TCPConn) SetKeepAliveConfig(k net.KeepAliveConfig) error {
+	return c.set(func(now time.Duration) { c.tcb.SetKeepAlive(now, keepAlive(k)) })
+}
+
+// keepAlive is k in package tcp's terms.
+func keepAlive(k net.KeepAliveConfig) tcp.KeepAlive {
 	const netDefault = 15 * time.Second // net.KeepAliveConfig's documentation
 	pick := func(d, def time.Duration) time.Duration {
 		switch {
@@ -105,14 +110,14 @@ func (c *TCPConn) SetKeepAliveConfig(k net.KeepAliveConfig) error {
 		}
 		return d
 	}
-	var to tcp.KeepAlive
-	if k.Enable {
-		to = tcp.KeepAlive{Idle: pick(k.Idle, tcp.DefaultKeepAlive.Idle), Interval: pick(k.Interval, tcp.DefaultKeepAlive.Interval), Count: k.Count}
-		if to.Count <= 0 {
-			to.Count = tcp.DefaultKeepAlive.Count
-		}
+	if !k.Enable {
+		return tcp.KeepAlive{}
 	}
-	return c.set(func(now time.Duration) { c.tcb.SetKeepAlive(now, to) })
+	to := tcp.KeepAlive{Idle: pick(k.Idle, tcp.DefaultKeepAlive.Idle), Interval: pick(k.Interval, tcp.DefaultKeepAlive.Interval), Count: k.Count}
+	if to.Count <= 0 {
+		to.Count = tcp.DefaultKeepAlive.Count
+	}
+	return to
 }
 
 // SetUserTimeout bounds how long written octets may stay unacknowledged before the connection is given up
