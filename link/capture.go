@@ -54,6 +54,9 @@ const (
 
 func (c *capture) Queues() []Queue { return c.queues }
 
+// Changed is that of the device.
+func (c *capture) Changed() <-chan struct{} { return Changed(c.Device) }
+
 // Close closes the device, and writes what is left.
 func (c *capture) Close() error {
 	err := c.Device.Close()

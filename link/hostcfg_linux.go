@@ -14,7 +14,8 @@ import (
 // sets the MTU (0 leaves it alone), gives the host addrs, and brings the interface up. It is a convenience for
 // examples and tests, with the rights that they need anyway to open the device; addresses only get added.
 //
-// A device reads its MTU when it is opened: to change it for both sides, set TUNConfig.MTU and leave mtu 0.
+// A device of OpenTUN follows the MTU, one of OpenWater has that with which it was opened: there, set TUNConfig.MTU and
+// leave mtu 0.
 //
 // IPv6 addresses are usable when it returns, and soon: duplicate address detection is switched off on the interface,
 // where the system lets /proc/sys be written; else it takes a second or two. Errors wrap the system's error number.

@@ -23,9 +23,10 @@ import (
 // A Device is a network interface as its driver sees it: IP packets go in and out, or Ethernet frames where
 // Caps().Ethernet says so. All methods may be called by several goroutines at once.
 //
-// A device that counts what it could not carry has a method Stats() [Stats] besides.
+// A device that counts what it could not carry has a method Stats() [Stats] besides, and one whose Caps change while it is
+// open a method Changed() <-chan struct{}: see [Changed].
 type Device interface {
-	// Caps says what the device is and can do. It does not change while the device is open.
+	// Caps says what the device is and can do. While the device is open only MTU, Down and Flaps change.
 	Caps() Caps
 	// Queues lists the queues, at least one; the caller reads each of them from a goroutine of its own.
 	// A packet may be written to any.
@@ -40,7 +41,8 @@ type Queue interface {
 	// Read waits for at least one packet, then fills p with as many as are ready, and says how many those are.
 	// One goroutine reads at a time. The bytes it fills in belong to the queue and hold until the next Read; the
 	// reader may change them in place. A received packet is whole in Head, and Text is nil.
-	// An error means that this queue will yield no more: net.ErrClosed after Close, else what the device said.
+	// The error is net.ErrClosed after Close, else what the device said: io.EOF if there will be no more, and after any
+	// other the reader may try again, in a while.
 	Read(p []Packet) (n int, err error)
 	// Write sends packets in order and says how many it has taken. Any goroutine may call it at any time; it does
 	// not wait for room, and the bytes are the caller's again when it returns. With n < len(p) the error is
@@ -131,6 +133,21 @@ type Caps struct {
 	GSO4, GSO6, GSOUDP int
 	// Addr is our station's own address on an Ethernet device; zero leaves the choice to the stack.
 	Addr ethernet.Addr
+	// Down says that the link is known to be down, or without a carrier: what is written is lost.
+	Down bool
+	// Flaps is how often the link has gone down since the device was opened: who looks only now and then sees by it that
+	// the link was down meanwhile.
+	Flaps uint32
+}
+
+// Changed is d's channel that delivers a value when Caps are to be read again, because MTU, Down or Flaps have changed,
+// and that is closed with the device. It is nil where d has no method Changed() <-chan struct{}: its Caps do not change.
+// A device that wraps another and is to pass this on has a method Changed that returns Changed of the other.
+func Changed(d Device) <-chan struct{} {
+	if c, ok := d.(interface{ Changed() <-chan struct{} }); ok {
+		return c.Changed()
+	}
+	return nil
 }
 
 // tooLong judges a packet by the packets that it would become: one for the MTU, and all of them together for the

@@ -18,6 +18,9 @@ import (
 // The interface comes up unconfigured: "ip address add" and "ip link set up" are the host's business, or see
 // ConfigureHost. Packets written while it is down count in Stats as Down. The device has a method Stats() Stats.
 //
+// Caps follow the interface: its MTU, and whether it is up and has a carrier. See [Changed]; where the process may open no
+// netlink socket, they stay as they were in the beginning, and Changed is nil. The namespace watched is that of the caller.
+//
 // Errors wrap the system's error number: EPERM without CAP_NET_ADMIN, ENOENT without /dev/net/tun, EBUSY for an
 // interface in use by another process, EINVAL for a name, an MTU or a number of queues that cannot be.
 func OpenTUN(c TUNConfig) (Device, error) {
@@ -35,22 +38,28 @@ func OpenTUN(c TUNConfig) (Device, error) {
 		t.Close()
 		return nil, err
 	}
+	t.watch()
 	return t, nil
 }
 
 // tun is a TUN or TAP device with its descriptors.
 type tun struct {
-	caps   Caps
+	caps   Caps // in the beginning
 	queues []Queue
 	files  []*os.File
 	header int // VirtioLen, or 0 for a device without
 	closed atomic.Bool
 
+	live    atomic.Pointer[Caps] // now
+	events  *linkWatch           // nil: there is no netlink
+	changed chan struct{}        // nil without events
+	watched chan struct{}        // closed when nobody reads events any more
+
 	// What Stats tells.
 	tooLong, down, noRoom, invalid atomic.Uint64
 }
 
-func (t *tun) Caps() Caps      { return t.caps }
+func (t *tun) Caps() Caps      { return *t.live.Load() }
 func (t *tun) Queues() []Queue { return t.queues }
 
 func (t *tun) Close() error {
@@ -60,6 +69,10 @@ func (t *tun) Close() error {
 	var errs []error
 	for _, f := range t.files {
 		errs = append(errs, f.Close())
+	}
+	if t.events != nil {
+		errs = append(errs, t.events.file.Close())
+		<-t.watched
 	}
 	return errors.Join(errs...)
 }

@@ -126,9 +126,10 @@ type sender struct {
 }
 
 func (s *sender) send(fd uintptr) {
+	caps := s.tun.live.Load()
 	for ; s.n < len(s.packets); s.n++ {
 		p := &s.packets[s.n]
-		if s.tun.caps.tooLong(p) {
+		if caps.tooLong(p) {
 			s.tun.tooLong.Add(1)
 			continue
 		}

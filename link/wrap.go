@@ -63,7 +63,7 @@ func (w *wrapped) Read(p []Packet) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for {
+	for range maxEmptyReads {
 		n, err := w.rw.Read(w.in[:w.size])
 		switch {
 		case n > 0:
@@ -73,7 +73,11 @@ func (w *wrapped) Read(p []Packet) (int, error) {
 			return 0, w.error(err)
 		}
 	}
+	return 0, w.error(io.ErrNoProgress)
 }
+
+// maxEmptyReads is how many reads of nothing, without an error, are taken for an error: as many as bufio.Reader allows.
+const maxEmptyReads = 100
 
 // readMore fills p with what is there already, as far as there is room for a packet of any size.
 func (w *wrapped) readMore(p []Packet, in []byte) (k int) {

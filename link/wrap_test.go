@@ -85,3 +85,17 @@ type endless struct{}
 func (endless) Read(b []byte) (int, error)  { return len(b), nil }
 func (endless) Write(b []byte) (int, error) { return len(b), nil }
 func (endless) Close() error                { return nil }
+
+// idler reads nothing, and says that nothing is wrong.
+type idler struct{ net.Conn }
+
+func (idler) Read([]byte) (int, error) { return 0, nil }
+func (idler) Close() error             { return nil }
+
+// A74: a reader that yields nothing, again and again, does not keep a core busy.
+func TestWrapWithoutProgress(t *testing.T) {
+	d := Wrap(idler{}, Caps{})
+	if n, err := d.Queues()[0].Read(make([]Packet, 1)); n != 0 || !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("Read: %d, %v; want %v", n, err, io.ErrNoProgress)
+	}
+}

@@ -147,10 +147,7 @@ func (s *Stack) open(c *TCPConn, i *Interface) error {
 		}
 		return syscall.EADDRINUSE
 	}
-	config := &i.tcp4
-	if c.remoteAddr().Is6() {
-		config = &i.tcp6
-	}
+	config := i.live.Load().config(c.remoteAddr().Is6())
 	iss, offset := s.secret.iss(now, &c.flow)
 	if floor != nil && iss.Less(*floor) {
 		iss = *floor

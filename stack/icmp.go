@@ -300,7 +300,7 @@ func (p *packet) icmp(i *Interface, now time.Duration, m *meta, n int, body []by
 	p.toward(h, m.dst)
 	p.one[0] = body
 	p.wrap(m, n, p.one[:], -1, 0)
-	if p.ipLen() > p.ifc.caps.MTU {
+	if p.ipLen() > p.ifc.MTU() {
 		s.stats.drop(TooLong)
 		s.free(p)
 		return

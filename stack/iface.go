@@ -11,7 +11,6 @@ import (
 	"syscall"
 
 	"github.com/seed87e66d9f/waybill/ethernet"
-	"github.com/seed87e66d9f/waybill/ipv4"
 	"github.com/seed87e66d9f/waybill/ipv6"
 	"github.com/seed87e66d9f/waybill/link"
 	"github.com/seed87e66d9f/waybill/tcp"
@@ -24,19 +23,17 @@ type Interface struct {
 	index    uint32
 	loopback bool
 	device   link.Device
-	caps     link.Caps
+	caps     link.Caps // when it was attached
 	queues   []link.Queue
 	mac      ethernet.Addr
 	hops     uint8
 	up       atomic.Bool
-	tcp4     tcp.Config // what connections over this interface are made with
-	tcp6     tcp.Config
+	live     atomic.Pointer[limits] // what may change of caps
 	addrs    atomic.Pointer[[]Addr] // replaced whole, under Stack.admin
 	neigh    neighbors
 	dad      dad
 	full     full
 	lazily   sync.Once // starts the loop of the loopback interface
-	readErrs atomic.Uint64
 }
 
 // Addr is an address of an interface, with the prefix that is on its link.
@@ -87,7 +84,7 @@ func (s *Stack) Attach(d link.Device, addrs ...netip.Prefix) (*Interface, error)
 		d.Close()
 		return nil, fmt.Errorf("stack: attach: %w", net.ErrClosed)
 	}
-	i.startDAD()
+	i.startDAD(nil)
 	return i, nil
 }
 
@@ -124,8 +121,7 @@ func usable(p netip.Prefix) error {
 // adopt takes what the device says of itself.
 func (i *Interface) adopt(d link.Device) {
 	i.device, i.caps, i.queues, i.mac = d, d.Caps(), d.Queues(), d.Caps().Addr
-	i.tcp4 = i.tcpConfig(ipv4.MinHeaderLen, 536, i.caps.GSO4)
-	i.tcp6 = i.tcpConfig(ipv6.HeaderLen, 1220, i.caps.GSO6)
+	i.limit(i.caps)
 	i.neigh.init(i)
 	i.dad.alarm = alarm{stack: i.stack, fire: i.tickDAD}
 	i.full.udp.L = &i.full.Mutex
@@ -133,10 +129,11 @@ func (i *Interface) adopt(d link.Device) {
 	i.up.Store(true)
 }
 
-// tcpConfig is the stack's TCP configuration for one family on this link (RFC 9293 §3.7.1).
-func (i *Interface) tcpConfig(header int, defaultMSS uint16, gso int) tcp.Config {
+// tcpConfig is the stack's TCP configuration for one family on this link, which carries segments of mtu octets behind an
+// IP header (RFC 9293 §3.7.1).
+func (i *Interface) tcpConfig(mtu, header int, defaultMSS uint16, gso int) tcp.Config {
 	c := i.stack.config.TCP
-	c.MTU, c.DefaultMSS, c.Memory = i.caps.MTU-header, defaultMSS, &i.stack.memory
+	c.MTU, c.DefaultMSS, c.Memory = mtu, defaultMSS, &i.stack.memory
 	if gso > 0 && i.caps.Checksum {
 		c.MaxText = min(gso, maxPacket) - header - tcp.MaxHeaderLen
 	}
@@ -194,6 +191,10 @@ func (i *Interface) start() {
 			go i.drain(i.queues[n].Ready())
 		}
 	}
+	if changed := link.Changed(i.device); changed != nil {
+		i.stack.running.Add(1)
+		go i.watch(changed)
+	}
 }
 
 // wake starts the loopback interface with the first packet that goes there: a stack that has no use for it, and was
@@ -212,6 +213,7 @@ func (i *Interface) wake() {
 func (i *Interface) loop(n int) {
 	defer i.stack.running.Done()
 	in := newInbox(i, n)
+	var f failures
 	for {
 		k, err := i.queues[n].Read(in.packets[:])
 		now := i.stack.now()
@@ -219,20 +221,22 @@ func (i *Interface) loop(n int) {
 			i.input(now, in, &in.packets[p])
 		}
 		in.finish(now)
-		if err != nil {
+		if k > 0 {
+			f.n = 0
+		}
+		if err != nil && !i.retry(&f, err) {
 			i.readFailed(err)
 			return
 		}
 	}
 }
 
-// readFailed notes that a queue came to its end: a device reports only what it cannot get over itself.
+// readFailed notes that a queue came to its end.
 func (i *Interface) readFailed(err error) {
 	if i.stack.closed.Load() || errors.Is(err, net.ErrClosed) && !i.up.Load() {
 		return
 	}
 	i.up.Store(false)
-	i.readErrs.Add(1)
 	i.stack.log.Error("interface is down", "interface", i.name, "err", err)
 }
 
@@ -267,8 +271,8 @@ func (i *Interface) close() error {
 // Name is the device's name, or one that the stack gave it.
 func (i *Interface) Name() string { return i.name }
 
-// MTU is the longest IP packet that the link carries, in octets.
-func (i *Interface) MTU() int { return i.caps.MTU }
+// MTU is the longest IP packet that the link carries now, in octets.
+func (i *Interface) MTU() int { return i.live.Load().caps.MTU }
 
 // HardwareAddr is the station's Ethernet address, nil where the link is not Ethernet.
 func (i *Interface) HardwareAddr() net.HardwareAddr {
@@ -291,7 +295,7 @@ func (i *Interface) has(a netip.Addr) bool {
 	return false
 }
 
-// remove withdraws an address: what is connected from it ends.
+// remove withdraws an address: what is connected from it ends, without a word to its peer.
 func (i *Interface) remove(a netip.Addr) {
 	s := i.stack
 	s.admin.Lock()
@@ -303,6 +307,7 @@ func (i *Interface) remove(a netip.Addr) {
 	for c := range s.each() {
 		c.mu.Lock()
 		if c.local().Addr().WithZone("") == a && (c.flow.Zone == 0 || c.flow.Zone == i.index) {
+			c.mute = true
 			c.abort(now, syscall.EADDRNOTAVAIL)
 		}
 		c.mu.Unlock()

@@ -21,7 +21,9 @@ func (i *Interface) inputARP(now time.Duration, in *inbox, b []byte) {
 	if i.has(a.SenderIP) {
 		if a.SenderHW != i.mac { // RFC 5227 §2.4: somebody else claims our address
 			in.drop(AddressConflict)
-			s.log.Warn("address conflict", "interface", i.name, "address", a.SenderIP, "station", a.SenderHW.String())
+			if last := i.neigh.warned.Load(); now-time.Duration(last) >= defendInterval && i.neigh.warned.CompareAndSwap(last, int64(now)) {
+				s.log.Warn("address conflict", "interface", i.name, "address", a.SenderIP, "station", a.SenderHW.String())
+			}
 		}
 		return
 	}
@@ -40,6 +42,9 @@ func (i *Interface) inputARP(now time.Duration, in *inbox, b []byte) {
 		i.sendARP(a.SenderHW, ethernet.ARP{Op: ethernet.OpReply, SenderHW: i.mac, SenderIP: a.TargetIP, TargetHW: a.SenderHW, TargetIP: a.SenderIP})
 	}
 }
+
+// defendInterval: RFC 5227 §1.1, DEFEND_INTERVAL. A conflict is not said more often, whoever floods the link.
+const defendInterval = 10 * time.Second
 
 // inputNDP is RFC 4861 §7.2: solicitations are answered, advertisements learned. Routers are not looked for: RAs and
 // redirects are only counted.
@@ -131,26 +136,34 @@ func (i *Interface) sendNDP(hw ethernet.Addr, src, dst netip.Addr, n *ipv6.NDP) 
 // withdrawn should somebody answer for it.
 type dad struct {
 	sync.Mutex
-	nonce [6]byte // RFC 7527 §4.1; one for all addresses of an attachment
-	until time.Duration
-	alarm alarm
+	nonce    [6]byte // RFC 7527 §4.1; one for all addresses of an attachment
+	hasNonce bool
+	until    time.Duration
+	alarm    alarm
 }
 
 // dadWait is RetransTimer times DupAddrDetectTransmits (RFC 4862 §5.1, RFC 4861 §10).
 const dadWait = time.Second
 
-// startDAD announces the interface's addresses: an ARP announcement for IPv4 (RFC 5227 §2.3), a question for IPv6.
-func (i *Interface) startDAD() {
+// startDAD announces the interface's addresses: an ARP announcement for IPv4 (RFC 5227 §2.3), a question for IPv6. When
+// the link has returned, doubt makes the addresses optimistic again; else it is nil. The nonce stays the same, since copies
+// of the questions before may still come back.
+func (i *Interface) startDAD(doubt func()) {
 	if !i.caps.Ethernet {
 		return
 	}
-	var nonce [6]byte
-	hasNonce := i.stack.config.Rand(nonce[:]) == nil
 	until := i.stack.now() + dadWait
 	i.dad.Lock()
-	i.dad.nonce, i.dad.until = nonce, until
+	if !i.dad.hasNonce {
+		i.dad.hasNonce = i.stack.config.Rand(i.dad.nonce[:]) == nil
+	}
+	nonce, hasNonce := i.dad.nonce, i.dad.hasNonce
+	i.dad.until = until
 	i.dad.alarm.set(until)
 	i.dad.Unlock()
+	if doubt != nil {
+		doubt()
+	}
 	for _, a := range *i.addrs.Load() {
 		addr := a.Prefix.Addr()
 		switch {

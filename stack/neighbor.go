@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed87e66d9f/waybill/ethernet"
@@ -29,6 +30,7 @@ type neighbors struct {
 	parked  map[netip.Addr]*parked
 	packets int // in parked, all told
 	alarm   alarm
+	warned  atomic.Int64 // when a conflict was last logged: a time.Duration, outside of the lock
 }
 
 // parked is what waits for one neighbour.

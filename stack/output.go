@@ -83,12 +83,20 @@ func (c *TCPConn) sendOne(now time.Duration) bool {
 			s.free(p)
 			return false
 		}
+		if c.mute {
+			s.free(p)
+			return true
+		}
 		c.trace(SegmentOut, &p.seg, c.tcb.State(), 0)
 		if !c.build(p) {
 			s.free(p)
 			c.unreachable(now, tcp.NetUnreachable)
 			return true
 		}
+	} else if c.mute {
+		c.parked = nil
+		s.free(p)
+		return true
 	}
 	c.parked = p
 	switch p.ifc.address(now, p, c) {

@@ -77,6 +77,7 @@ type Stats struct {
 	DatagramsIn, DatagramsOut   uint64 // UDP
 	Echoes                      uint64 // echo requests answered
 	ICMPErrorsIn, ICMPErrorsOut uint64
+	ReadErrors                  uint64            // reads from devices that failed
 	Memory                      int64             // octets that sockets hold now
 	Conns, TimeWait             int               // TCP connections, and how many more are remembered in TIME-WAIT
 	Drops                       map[string]uint64 // by reason, of which a name is in Drop, or "tcp-" and one in tcp.Drop
@@ -86,6 +87,7 @@ type Stats struct {
 type counters struct {
 	packetsIn, packetsOut, bytesIn, bytesOut, segmentsIn, segmentsOut, retransmits, resetsOut atomic.Uint64
 	opened, accepted, parked, datagramsIn, datagramsOut, echoes, icmpErrorsIn, icmpErrorsOut  atomic.Uint64
+	readErrors                                                                                atomic.Uint64
 	drops                                                                                     [numDrops]atomic.Uint64
 	tcpDrops                                                                                  [tcp.NumDrops]atomic.Uint64
 }
@@ -103,7 +105,7 @@ func (s *Stack) Stats() Stats {
 		Opened: c.opened.Load(), Accepted: c.accepted.Load(), Parked: c.parked.Load(),
 		DatagramsIn: c.datagramsIn.Load(), DatagramsOut: c.datagramsOut.Load(),
 		Echoes: c.echoes.Load(), ICMPErrorsIn: c.icmpErrorsIn.Load(), ICMPErrorsOut: c.icmpErrorsOut.Load(),
-		Memory: s.memory.used.Load(), Drops: map[string]uint64{},
+		ReadErrors: c.readErrors.Load(), Memory: s.memory.used.Load(), Drops: map[string]uint64{},
 	}
 	for i := range s.shards {
 		h := &s.shards[i]

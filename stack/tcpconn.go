@@ -45,6 +45,7 @@ type TCPConn struct {
 	shut      bool  // CloseWrite was called
 	released  bool  // Close was called
 	gone      bool  // no longer in the table
+	mute      bool  // the local address is not ours any more: nothing may leave
 }
 
 // newConn makes the connection around a TCB. tcb may be nil for a moment, under c.mu.

@@ -53,11 +53,8 @@ func (s *Stack) inputListener(now time.Duration, in *inbox, floor *tcp.Seq) bool
 	if h, ok := s.view.Load().lookup(in.m.src, in.flow.Zone); ok {
 		i = h.ifc // what we send leaves there, which need not be where this came in
 	}
-	config := &i.tcp4
-	if dst.Is6() {
-		config = &i.tcp6
-	}
 	l.mu.Lock()
+	config := i.live.Load().config(dst.Is6())
 	if l.closed {
 		l.mu.Unlock()
 		return false

@@ -140,7 +140,7 @@ func (u *UDPConn) send(b []byte, to netip.AddrPort) error {
 		m.hops = 1 // RFC 1112 §6.1: "the default value … is 1"
 	}
 	// Fragments are not sent: a datagram beyond the link's MTU is refused, as the kernel does under IP_PMTUDISC_DO.
-	if limit := h.ifc.caps.MTU - ipHeader(dst) - udp.HeaderLen; len(b) > limit {
+	if limit := h.ifc.MTU() - ipHeader(dst) - udp.HeaderLen; len(b) > limit {
 		s.free(p)
 		return syscall.EMSGSIZE
 	}

@@ -91,6 +91,8 @@ type recorded struct {
 	file *os.File
 }
 
+func (r recorded) Changed() <-chan struct{} { return link.Changed(r.Device) }
+
 func (r recorded) Close() error { return errors.Join(r.Device.Close(), r.file.Close()) }
 
 // serve answers requests to port 80 of a host until ctx ends, then lets those that are under way finish. It calls ready
