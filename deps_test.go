@@ -39,7 +39,8 @@ firewall              net/netip time internal/checksum ethernet ipv4 ipv6 udp tc
 link                  std ethernet golang.org/x/sys/unix github.com/songgao/water
 stack                 std internal/checksum internal/route internal/neighbor internal/reassembly internal/wheel internal/autoconf
 stack                 ethernet ipv4 ipv6 udp tcp firewall link golang.org/x/net/dns/dnsmessage
-examples/httpserver   std stack link ethernet ipv4 ipv6 udp tcp
+splice                std
+examples/httpserver   std stack link splice ethernet ipv4 ipv6 udp tcp
 examples/handshake    std stack link ethernet ipv4 ipv6 udp tcp
 `)
 

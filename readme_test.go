@@ -26,7 +26,7 @@ func TestReadme(t *testing.T) {
 		t.Errorf("README shows\n%s\nand the example is\n%s", got, want)
 	}
 	tests := map[string]bool{}
-	for _, dir := range []string{".", "ethernet", "ipv6", "link", "tcp", "stack", "internal/neighbor", "examples/httpserver"} {
+	for _, dir := range []string{".", "ethernet", "ipv6", "link", "tcp", "stack", "splice", "internal/neighbor", "examples/httpserver"} {
 		maps.Copy(tests, testsOf(t, dir))
 	}
 	named := regexp.MustCompile(`\bTest[A-Z][A-Za-z0-9]*`).FindAllString(string(readme), -1)

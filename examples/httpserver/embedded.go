@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed87e66d9f/waybill/link"
+	"github.com/seed87e66d9f/waybill/splice"
 	"github.com/seed87e66d9f/waybill/stack"
 )
 
@@ -88,8 +89,8 @@ func fetch(ctx context.Context, client *stack.Stack) (int64, error) {
 	return io.Copy(io.Discard, answer.Body)
 }
 
-// forward carries each connection that l accepts to one that dial makes, until l is closed. It
-// returns once all answers have been carried back.
+// forward carries each connection that l accepts to one that dial makes, until l is closed. It returns once all of
+// them have ended, and nothing cuts short an answer that is on its way.
 func forward(l net.Listener, dial func() (net.Conn, error)) {
 	var carried sync.WaitGroup
 	defer carried.Wait()
@@ -108,30 +109,7 @@ func forward(l net.Listener, dial func() (net.Conn, error)) {
 				in.Close()
 				return
 			}
-			asked := make(chan struct{})
-			go func() {
-				carry(out, in)
-				close(asked)
-			}()
-			carry(in, out)
-			go func() { // who has the whole answer may still have something to say
-				<-asked
-				in.Close()
-				out.Close()
-			}()
+			splice.Splice(context.Background(), in, out, splice.Config{HalfClosed: time.Minute})
 		})
-	}
-}
-
-// carry copies what comes from one connection into another, and then its end: a FIN becomes a FIN, so that the other
-// direction goes on, and an error closes both.
-func carry(to, from net.Conn) {
-	_, err := io.Copy(to, from)
-	if err == nil {
-		err = to.(interface{ CloseWrite() error }).CloseWrite()
-	}
-	if err != nil {
-		to.Close()
-		from.Close()
 	}
 }
