@@ -40,6 +40,7 @@ link                  std ethernet golang.org/x/sys/unix github.com/songgao/wate
 stack                 std internal/checksum internal/route internal/neighbor internal/reassembly internal/wheel internal/autoconf
 stack                 ethernet ipv4 ipv6 udp tcp firewall link golang.org/x/net/dns/dnsmessage
 splice                std
+internal/netns         std
 examples/httpserver   std stack link splice ethernet ipv4 ipv6 udp tcp
 examples/handshake    std stack link ethernet ipv4 ipv6 udp tcp
 `)

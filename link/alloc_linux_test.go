@@ -5,10 +5,13 @@ package link
 import (
 	"net/netip"
 	"testing"
+	"time"
+
+	"github.com/seed87e66d9f/waybill/internal/netns"
 )
 
 func TestTUNDoesNotAllocate(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	d := opened(t, OpenTUN, TUNConfig{})

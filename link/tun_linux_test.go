@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed87e66d9f/waybill/internal/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,7 +40,7 @@ func listenUDP(t *testing.T, a netip.Addr) (*net.UDPConn, uint16) {
 }
 
 func TestTUNCarriesPacketsOfTheKernel(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	for _, o := range openers {
@@ -76,7 +77,7 @@ func TestTUNCarriesPacketsOfTheKernel(t *testing.T) {
 }
 
 func TestTAPCarriesFramesOfTheKernel(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	for _, o := range openers {
@@ -120,7 +121,7 @@ func TestTAPCarriesFramesOfTheKernel(t *testing.T) {
 }
 
 func TestTUNSuperSegmentsOfTCP(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	for _, a := range []struct {
@@ -186,7 +187,7 @@ func TestTUNSuperSegmentsOfTCP(t *testing.T) {
 }
 
 func TestTUNSuperSegmentOfUDP(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	d := opened(t, OpenTUN, TUNConfig{})
@@ -211,7 +212,7 @@ func TestTUNSuperSegmentOfUDP(t *testing.T) {
 
 // The address is in use by a socket at once, which a tentative one could not be.
 func TestConfigureHostWaitsForIPv6(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	for range 20 {
@@ -223,7 +224,7 @@ func TestConfigureHostWaitsForIPv6(t *testing.T) {
 }
 
 func TestTUNReadReturnsAllThatIsReady(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	d := opened(t, OpenTUN, TUNConfig{})
@@ -259,7 +260,7 @@ func TestTUNReadReturnsAllThatIsReady(t *testing.T) {
 }
 
 func TestTUNCloseEndsAReadAndFreesTheInterface(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	for _, o := range openers {
@@ -291,7 +292,7 @@ func TestTUNCloseEndsAReadAndFreesTheInterface(t *testing.T) {
 }
 
 func TestTUNDownDropsAndCounts(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	b := ipPacket(station4, host4, protoUDP, udpDatagram(7, 9, nil), false)
@@ -314,7 +315,7 @@ func TestTUNDownDropsAndCounts(t *testing.T) {
 }
 
 func TestTUNQueuesAndDescriptors(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	d := opened(t, OpenTUN, TUNConfig{Name: "many%d", Queues: 3})
@@ -353,7 +354,7 @@ func TestTUNQueuesAndDescriptors(t *testing.T) {
 }
 
 func TestTUNErrors(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	busy, err := OpenTUN(TUNConfig{Name: "busy"})
@@ -409,7 +410,7 @@ func descriptors(t *testing.T) int {
 }
 
 func TestConfigureHostAddsEveryAddress(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	d, err := OpenTUN(TUNConfig{})

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"testing"
+	"time"
 
+	"github.com/seed87e66d9f/waybill/internal/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,7 +50,7 @@ func until(t *testing.T, d Device, what string, ok func(Caps) bool) Caps {
 
 // Caps follow the interface, of which Changed tells, through a capture as well, until the device is closed.
 func TestTUNChanged(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	dev, err := OpenTUN(TUNConfig{Name: "wb0"})
@@ -90,7 +92,7 @@ func TestTUNChanged(t *testing.T) {
 
 // A device that is adopted is watched as well, and so is one of several queues.
 func TestTUNChangedQueues(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, time.Minute) {
 		return
 	}
 	d := opened(t, OpenTUN, TUNConfig{Name: "wb0", Queues: 2})

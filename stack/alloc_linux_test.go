@@ -9,14 +9,16 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 
+	"github.com/seed87e66d9f/waybill/internal/netns"
 	"github.com/seed87e66d9f/waybill/link"
 )
 
 // TestDeviceDoesNotAllocate counts the allocations of a process that sends and receives 200 MB over a device, with the
 // kernel as peer: a few of the runtime's own, whatever the number of segments.
 func TestDeviceDoesNotAllocate(t *testing.T) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, 2*time.Minute) {
 		return
 	}
 	const octets, chunk, warm = 200_000_000, 64 << 10, 20_000_000

@@ -4,59 +4,19 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"os/exec"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/seed87e66d9f/waybill/internal/netns"
 	"github.com/seed87e66d9f/waybill/link"
 )
-
-// inNamespace runs the calling test once more, in a process with a network of its own, and reports whether this is
-// that process. The test is skipped where no namespace or no TUN device is to be had, but never where CI is set.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	const env = "WAYBILL_TEST_NAMESPACE"
-	if os.Getenv(env) == t.Name() {
-		return true
-	}
-	skip := t.Skipf
-	if os.Getenv("CI") != "" {
-		skip = t.Fatalf
-	}
-	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
-	if err != nil {
-		skip("no TUN device: %v", err)
-	}
-	f.Close()
-	c := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=120s")
-	c.Env = append(os.Environ(), env+"="+t.Name())
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Getuid() != 0 {
-		c.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		c.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	out, err := c.CombinedOutput()
-	switch exit := (*exec.ExitError)(nil); {
-	case errors.As(err, &exit):
-		t.Fatalf("in a network namespace: %v\n%s", err, out)
-	case err != nil:
-		skip("no network namespace: %v", err)
-	default:
-		t.Logf("in a network namespace:\n%s", out)
-	}
-	return false
-}
 
 // The devices that the kernel can be reached over.
 func TestKernelTAP(t *testing.T) {
@@ -70,7 +30,7 @@ func TestKernelTAPWater(t *testing.T) {
 // testKernel has HTTP served by a stack to a client on the kernel's sockets, and the other way round, over both
 // families: 100 MB down and up, of which both sides compare the sha256, and 5000 requests over 50 connections.
 func testKernel(t *testing.T, open func(link.TUNConfig) (link.Device, error), c link.TUNConfig) {
-	if !inNamespace(t) {
+	if !netns.Enter(t, 2*time.Minute) {
 		return
 	}
 	d, err := open(c)

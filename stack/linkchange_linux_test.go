@@ -10,7 +10,9 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/seed87e66d9f/waybill/internal/netns"
 	"github.com/seed87e66d9f/waybill/link"
 )
 
@@ -50,7 +52,7 @@ func TestKernelLinkChanges(t *testing.T) {
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Skip(err)
 	}
-	if !inNamespace(t) {
+	if !netns.Enter(t, 2*time.Minute) {
 		return
 	}
 	const octets = 10 << 20

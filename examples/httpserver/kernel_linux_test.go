@@ -11,6 +11,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/seed87e66d9f/waybill/internal/netns"
 )
 
 // namespaceEnv names the test that runs once more in a namespace, to itself.
@@ -39,23 +42,8 @@ func needs(t *testing.T, tools ...string) {
 // that process.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(namespaceEnv) == t.Name() {
-		return true
-	}
-	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
-	if err != nil {
-		missing(t, "no TUN device: %v", err)
-	}
-	f.Close()
-	c := again(t, os.Args[0])
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Getuid() != 0 {
-		c.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		c.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	finish(t, c)
-	return false
+	t.Setenv(programEnv, build(t))
+	return netns.Enter(t, time.Minute)
 }
 
 // again is the calling test in another process, started by command.
