@@ -215,7 +215,7 @@ func (m *simulation) step(d time.Duration) bool {
 var algorithms = []struct {
 	name string
 	make func(mss int) Congestion
-}{{"reno", NewReno}}
+}{{"reno", NewReno}, {"cubic", NewCubic}}
 
 // simPaths are the paths of the golden table. Rates are in octets a second.
 var simPaths = []struct {

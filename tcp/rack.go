@@ -77,7 +77,7 @@ func sentAfter(at1 time.Duration, end1 Seq, at2 time.Duration, end2 Seq) bool {
 func (b *scoreboard) deliver(r *record, d *delivery) {
 	d.octets += r.octets()
 	rtt := max(d.now-r.at, 1)
-	again := r.fate&fateAgain != 0
+	again := r.fate&(fateAgain|fateBlurred) != 0
 	if !again {
 		if d.oldest == 0 || rtt > d.oldest {
 			d.oldest = rtt

@@ -89,7 +89,7 @@ func (t *TCB) congestion(now time.Duration) Congestion {
 		if t.c.Congestion != nil {
 			t.cc = t.c.Congestion(t.textMSS())
 		} else {
-			t.cc = NewReno(t.textMSS())
+			t.cc = NewCubic(t.textMSS())
 		}
 		if t.snd.synAgain {
 			// RFC 5681 §3.1: "If the SYN or SYN/ACK is lost, the initial window used by a sender after a correctly

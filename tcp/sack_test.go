@@ -12,7 +12,7 @@ func (s Seq) at() time.Duration { return time.Duration(s) * ms }
 // the one before, and 20 of them at most are its window. The round trip is 100 ms.
 func sacking(t *testing.T, n int, o Options) *script {
 	t.Helper()
-	c := Config{MTU: 1480, NoTimestamps: !o.HasTimestamps, NoScale: true}
+	c := Config{MTU: 1480, NoTimestamps: !o.HasTimestamps, NoScale: true, Congestion: NewReno}
 	o.MSS, o.SACKPermitted = 1000, true
 	if o.HasTimestamps {
 		o.MSS = 1012

@@ -9,9 +9,10 @@ import (
 type fate uint8
 
 const (
-	fateSacked fate = 1 << iota // the peer reported it by SACK
-	fateLost                    // it is taken for lost, and waits to be sent again
-	fateAgain                   // it was sent more than once
+	fateSacked  fate = 1 << iota // the peer reported it by SACK
+	fateLost                     // it is taken for lost, and waits to be sent again
+	fateAgain                    // it was sent more than once
+	fateBlurred                  // parts of it were sent earlier than it says
 )
 
 // record is a run of octets that left at one instant and has had one fate: a packet, a super-segment or several.
@@ -42,10 +43,10 @@ type scoreboard struct {
 	pending pending // what timerLoss stands for
 }
 
-// maxRecords bounds the records of one connection. A window of 4,000 packets makes that many if every other one is lost;
-// beyond it neighbours share a record, and blocks that would split one are ignored, so that neither search nor memory
+// maxRecords bounds the records of what was sent, and twice that all of a connection. 8,192 packets are 12 MB, or
+// 500 Mbit/s over 200 ms; beyond it neighbours share a record, and blocks that would split one are ignored, so that neither search nor memory
 // grow with what a peer invents (CVE-2019-11478).
-const maxRecords = 4096
+const maxRecords = 8192
 
 // live are the records.
 func (b *scoreboard) live() []record { return b.buf[b.head:] }
@@ -58,9 +59,14 @@ func (b *scoreboard) push(from, to Seq, now time.Duration) {
 	b.total += to.From(from)
 	if n := len(b.buf); n > b.head {
 		last := &b.buf[n-1]
-		if last.fate == 0 && (last.at == now || n-b.head >= maxRecords) {
-			// In the second case it counts as sent later than it was, so that nothing is taken for lost too early.
-			last.to, last.at = to, now
+		switch {
+		case last.fate&^fateBlurred != 0:
+		case last.at == now:
+			last.to = to
+			return
+		case n-b.head >= maxRecords:
+			// It counts as sent later than it was, so that nothing is taken for lost too early.
+			last.to, last.at, last.fate = to, now, fateBlurred
 			return
 		}
 	} else {
