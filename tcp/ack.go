@@ -47,6 +47,8 @@ func (t *TCB) checkACK(now time.Duration, a *arrival, ev *Event) bool {
 	}
 	if t.snd.una.Less(a.Ack) {
 		t.acked(now, a, ev)
+	} else if t.board != nil {
+		t.sackAcked(now, a, false)
 	} else if a.Ack == t.snd.una {
 		t.duplicate(now, a)
 	}
@@ -86,9 +88,13 @@ func (t *TCB) acked(now time.Duration, a *arrival, ev *Event) {
 	t.sendq.discard(minSeq(a.Ack, t.sendq.end), &t.free)
 	t.textOut += uint64(text)
 	t.snd.rtx, t.snd.lost = maxSeq(t.snd.rtx, t.snd.una), maxSeq(t.snd.lost, t.snd.una)
-	rtt := t.measure(now, a)
 	t.snd.retries = 0
-	t.recover(now, text, Sample{Acked: text, InFlight: flight, RTT: rtt, AppLimited: !t.snd.limited})
+	if t.board != nil {
+		t.sackAcked(now, a, true)
+	} else {
+		rtt := t.measure(now, a)
+		t.recover(now, text, Sample{Acked: text, InFlight: flight, RTT: rtt, AppLimited: !t.snd.limited})
+	}
 	if t.snd.una == t.snd.nxt {
 		t.stop(timerRetransmit)
 		t.stop(timerUser)
@@ -150,7 +156,7 @@ func (t *TCB) wait(now time.Duration) {
 	t.state = TimeWait
 	t.timers = [numTimers]time.Duration{}
 	t.set(timerWait, now+t.timeWait())
-	t.cc = nil
+	t.cc, t.board = nil, nil
 }
 
 // timeWait is how long TIME-WAIT lasts. RFC 9293 §3.6.1: "When a connection is closed actively, it MUST linger in the

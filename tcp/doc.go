@@ -6,7 +6,7 @@
 // A [TCB] is one connection. Its verbs are the three kinds of events of RFC 9293 §3.10, and what comes of them:
 //
 //	user calls        Open, Accept, Write, Read, Close, Abort, Info …   user.go
-//	arriving segments Arrive                                            input.go, ack.go, text.go, recovery.go
+//	arriving segments Arrive                                            input.go, ack.go, text.go, sack.go, recovery.go
 //	timeouts          Expire, when Deadline has come                    timeout.go
 //	and then          Next, until it answers false                      output.go, send.go
 //
@@ -50,10 +50,16 @@
 //
 // # What is implemented
 //
-// RFC 9293 with the checks of RFC 5961; the retransmission timer of RFC 6298; slow start, congestion avoidance, fast
-// retransmit and fast recovery of RFC 5681 and RFC 6582, with limited transmit (RFC 3042), behind [Congestion]; window
-// scaling, timestamps and PAWS of RFC 7323; the receiver's side of SACK (RFC 2018); path MTU changes (RFC 1191) and
-// the validation of ICMP errors (RFC 5927).
+// RFC 9293 with the checks of RFC 5961; the retransmission timer of RFC 6298; window scaling, timestamps and PAWS of
+// RFC 7323; path MTU changes (RFC 1191) and the validation of ICMP errors (RFC 5927).
+//
+// Loss recovery with SACK (RFC 2018) and D-SACK (RFC 2883): a scoreboard (RFC 6675), RACK-TLP (RFC 8985), Proportional
+// Rate Reduction (RFC 9937), and the undoing of what was for nothing by D-SACK (RFC 3708), by timestamps (RFC 3522, RFC
+// 4015) and by F-RTO (RFC 5682). Without SACK: fast retransmit and fast recovery of RFC 5681 and RFC 6582, with limited
+// transmit (RFC 3042).
+//
+// Congestion control behind [Congestion]: CUBIC (RFC 9438) with HyStart++ (RFC 9406), [NewCubic], and that of RFC 5681,
+// [NewReno].
 //
 // Not implemented: urgent data is delivered in line (RFC 6093) and never sent; ECN (RFC 3168) is never agreed on; text
 // of a SYN is not kept (no RFC 7413); security compartments are not checked.

@@ -245,6 +245,9 @@ func (t *TCB) unacceptable(now time.Duration, a *arrival) {
 		}
 		t.rcv.dupAckAt = max(now, 1)
 	}
+	if a.len > 0 && (a.seq + Seq(a.len)).LessEq(t.rcv.nxt) {
+		t.noteDuplicate(a, t.rcv.nxt)
+	}
 	t.ackNow(CauseAck)
 }
 

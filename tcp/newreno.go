@@ -20,27 +20,25 @@ const maxCwnd = 65535 << maxWindowScale
 // NewReno makes the congestion control of RFC 5681 for an effective send MSS in octets.
 func NewReno(mss int) Congestion {
 	r := &reno{mss: clampMSS(mss)}
-	r.cwnd = r.initial()
+	r.cwnd = initialWindow(r.mss)
 	return r
 }
 
 // clampMSS keeps the arithmetic in range: a packet has at most 65535 octets.
 func clampMSS(mss int) int32 { return int32(min(max(mss, 1), 65535)) }
 
-// initial is the initial window. RFC 6928 §2: "min (10*MSS, max (2*MSS, 14600))"
-func (r *reno) initial() int32 { return min(10*r.mss, max(2*r.mss, 14600)) }
+// initialWindow is that for an MSS. RFC 6928 §2: "min (10*MSS, max (2*MSS, 14600))"
+func initialWindow(mss int32) int32 { return min(10*mss, max(2*mss, 14600)) }
 
 // Acked grows the window: by what was acknowledged in slow start, by one MSS a window afterwards.
 func (r *reno) Acked(_ time.Duration, s Sample) {
 	r.timedOut = false
-	// A window that is not used says nothing about the path (RFC 7661), whether the user or the peer's window holds
-	// the sender back. Half of it is what Linux calls used, for acknowledgements come in lumps.
-	if s.AppLimited || 2*s.InFlight < int(r.cwnd) {
+	if !s.limited(r.cwnd) {
 		return
 	}
 	n := int32(min(s.Acked, maxCwnd))
 	if r.slowStart() {
-		r.cwnd += min(n, r.limit())
+		r.cwnd += min(n, slowLimit(r.cwnd, r.mss, r.afterRTO))
 		if !r.slowStart() {
 			r.cwnd, r.afterRTO = max(r.ssthresh, r.mss), false
 		}
@@ -54,16 +52,16 @@ func (r *reno) Acked(_ time.Duration, s Sample) {
 
 func (r *reno) slowStart() bool { return r.ssthresh == 0 || r.cwnd < r.ssthresh }
 
-// limit is what one acknowledgement may add in slow start: L of RFC 3465 §2.2, which has 2·SMSS, and 1·SMSS after a
+// slowLimit is what one acknowledgement may add in slow start: L of RFC 3465 §2.2, which has 2·SMSS, and 1·SMSS after a
 // timeout. It departs from both, as they were written for one acknowledgement in two segments, and here one
 // acknowledgement answers a super-segment: with 2·SMSS a window of 40 segments would grow by a twentieth a round trip.
 // So L is a super-segment, which leaves in one piece anyway; and after a timeout, when one acknowledgement may cover
 // what left the network long ago, it is the window: no acknowledgement does more than double it, the first adds 1·SMSS.
-func (r *reno) limit() int32 {
-	if r.afterRTO {
-		return r.cwnd
+func slowLimit(cwnd, mss int32, afterRTO bool) int32 {
+	if afterRTO {
+		return cwnd
 	}
-	return max(2*r.mss, LargeChunk)
+	return max(2*mss, LargeChunk)
 }
 
 // reduce sets the slow-start threshold for what was in flight, and keeps what Undo needs.
@@ -104,7 +102,7 @@ func (r *reno) Undo(time.Duration) {
 }
 
 // Idle falls back to the restart window. RFC 5681 §4.1: "RW = min(IW,cwnd)"
-func (r *reno) Idle(time.Duration) { r.cwnd = min(r.cwnd, r.initial()) }
+func (r *reno) Idle(time.Duration) { r.cwnd = min(r.cwnd, initialWindow(r.mss)) }
 
 // SetMSS takes another segment size over. RFC 5681 §3.1: "cwnd SHOULD be reduced by the ratio of the old segment size
 // to the new segment size."

@@ -89,6 +89,7 @@ func (t *TCB) nextSYN(now time.Duration, s *Segment) bool {
 func (t *TCB) header(now time.Duration, s *Segment, seq Seq, why Cause) {
 	s.Seq, s.Ack, s.Flags, s.Cause = seq, t.rcv.nxt, ACK, why
 	s.Options = t.options(now)
+	t.rcv.dup = Block{}
 	t.moveEdge()
 	s.Window = uint16(min((t.rcv.edge-t.rcv.nxt+1<<t.rcv.scale-1)>>t.rcv.scale, 65535))
 	if t.rcv.edge.Less(t.rcv.nxt + Seq(s.Window)<<t.rcv.scale) {
@@ -102,7 +103,11 @@ func (t *TCB) options(now time.Duration) (o Options) {
 	if t.ts {
 		o.HasTimestamps, o.TSVal, o.TSEcr = true, ticks(now)+t.tsOffset, t.rcv.tsRecent
 	}
-	if t.sack && t.ooo.len() > 0 {
+	if t.sack {
+		if t.rcv.dup != (Block{}) {
+			// RFC 2883 §4: "the first block of the SACK option […] reports a duplicate contiguous sequence of data"
+			o.SACK[0], o.Blocks = t.rcv.dup, 1
+		}
 		t.ooo.sack(&o)
 	}
 	return o

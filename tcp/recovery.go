@@ -2,7 +2,7 @@ package tcp
 
 import "time"
 
-// This file is loss recovery: RFC 5681 §3.2 and RFC 6582. What is lost is [rtx, lost), which Next sends again; what
+// This file is loss recovery without SACK (sack.go is that with it): RFC 5681 §3.2 and RFC 6582. What is lost is [rtx, lost), which Next sends again; what
 // duplicate acknowledgements say has left the network is inflated, by which the congestion window is let exceeded.
 
 // dupThresh: RFC 5681 §3.2, "after receiving 3 duplicate ACKs".
@@ -31,19 +31,9 @@ func (t *TCB) duplicate(now time.Duration, a *arrival) {
 	}
 }
 
-// isDuplicate is the definition of RFC 5681 §2: nothing new, no text, no FIN, and the window as it was. With SACK, it
-// is one where it reports octets that were not reported before (RFC 6675 §2).
+// isDuplicate is the definition of RFC 5681 §2: nothing new, no text, no FIN, and the window as it was.
 func (t *TCB) isDuplicate(a *arrival) bool {
-	reported := false
-	if t.sack {
-		for _, b := range a.Options.SACK[:min(int(a.Options.Blocks), len(a.Options.SACK))] {
-			if t.snd.una.Less(b.Left) && b.Left.Less(b.Right) && b.Right.LessEq(t.snd.nxt) &&
-				(t.snd.sacked.LessEq(t.snd.una) || t.snd.sacked.Less(b.Right)) {
-				t.snd.sacked, reported = b.Right, true
-			}
-		}
-	}
-	return reported || a.len == 0 && a.Flags&(SYN|FIN) == 0 && a.wnd == t.snd.wnd
+	return a.len == 0 && a.Flags&(SYN|FIN) == 0 && a.wnd == t.snd.wnd
 }
 
 // loseFirst marks the first segment that is outstanding as lost.
@@ -62,6 +52,9 @@ func (t *TCB) recover(now time.Duration, text int, s Sample) {
 	case !t.snd.recovering:
 		t.snd.inflated = 0
 		t.cc.Acked(now, s)
+		if t.snd.recover.Less(t.snd.una) {
+			t.snd.recover = t.snd.una - 1 // it stays within 2³¹ of SND.UNA
+		}
 	case t.snd.recover.LessEq(t.snd.una):
 		t.snd.inflated, t.snd.recovering = 0, false
 		t.cc.Recovered(now)
@@ -80,8 +73,12 @@ func (t *TCB) recover(now time.Duration, text int, s Sample) {
 }
 
 // loseAll marks everything outstanding as lost, so that it is sent again as the congestion window allows.
-func (t *TCB) loseAll(why Cause) {
+func (t *TCB) loseAll(now time.Duration, why Cause) {
 	t.snd.rtx, t.snd.lost, t.snd.cause = t.snd.una, t.snd.nxt, why
+	if t.board != nil {
+		t.board.loseAll(now, false)
+		t.snd.lost = maxSeq(t.snd.una, t.snd.iss+1) // only a SYN is not on the scoreboard
+	}
 	t.snd.inflated, t.snd.dups = 0, 0
 	t.snd.timing = false
 }
@@ -92,7 +89,7 @@ func (t *TCB) congestion(now time.Duration) Congestion {
 		if t.c.Congestion != nil {
 			t.cc = t.c.Congestion(t.textMSS())
 		} else {
-			t.cc = NewReno(t.textMSS())
+			t.cc = NewCubic(t.textMSS())
 		}
 		if t.snd.synAgain {
 			// RFC 5681 §3.1: "If the SYN or SYN/ACK is lost, the initial window used by a sender after a correctly

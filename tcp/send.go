@@ -17,6 +17,9 @@ func (t *TCB) sending() bool {
 
 // nextAgain sends the beginning of [rtx, lost) again.
 func (t *TCB) nextAgain(now time.Duration, s *Segment) bool {
+	if t.board != nil && t.snd.una != t.snd.iss {
+		return t.nextTail(now, s) || t.nextLost(now, s)
+	}
 	if !t.sending() || !t.snd.rtx.Less(t.snd.lost) {
 		return false
 	}
@@ -30,7 +33,7 @@ func (t *TCB) nextAgain(now time.Duration, s *Segment) bool {
 		room = max(room, t.textMSS()) // the first loss is repaired whatever the window (RFC 5681 §3.2, step 3)
 	}
 	text := min(t.sendq.end.From(seq), n)
-	t.snd.limited = n > 0 && room < min(text, t.textMSS())
+	t.snd.limited = n > 0 && room < max(min(text, t.textMSS()), 1) // a FIN alone takes room for one
 	if n <= 0 || t.snd.limited {
 		return false
 	}
@@ -70,7 +73,8 @@ func (t *TCB) fill(now time.Duration, s *Segment, seq Seq, n int, why Cause) {
 
 // nextText sends new text, and the FIN behind the last of it.
 func (t *TCB) nextText(now time.Duration, s *Segment) bool {
-	if !t.sending() || t.snd.rtx.Less(t.snd.lost) {
+	if !t.sending() || t.snd.rtx.Less(t.snd.lost) ||
+		t.board != nil && t.board.lost > 0 && t.board.revert.frto != frtoNewText {
 		return false
 	}
 	queued := t.sendq.end.From(t.snd.nxt)
@@ -84,26 +88,11 @@ func (t *TCB) nextText(now time.Duration, s *Segment) bool {
 	if !ok {
 		return false
 	}
-	idle := t.snd.una == t.snd.nxt
 	t.fill(now, s, t.snd.nxt, n, CauseData)
 	if fin && n == queued && n < t.usable() {
 		t.addFIN(s)
 	}
-	t.snd.nxt = s.End()
-	t.snd.rtx, t.snd.lost = t.snd.nxt, t.snd.nxt
-	t.snd.override = false
-	t.snd.sentAt = now
-	if !t.snd.timing {
-		t.snd.timing, t.snd.timed, t.snd.timedAt = true, t.snd.nxt, now
-	}
-	if idle {
-		t.set(timerUser, now+t.userTimeout())
-	}
-	if idle || t.timers[timerRetransmit] == 0 {
-		// RFC 6298 §5.1: "Every time a packet containing data is sent (including a retransmission), if the timer is not
-		// running, start it running"
-		t.set(timerRetransmit, now+t.rto())
-	}
+	t.sentText(now, s)
 	return true
 }
 
@@ -130,7 +119,7 @@ func (t *TCB) mayText(now time.Duration, queued int, fin bool, mss int) (n int, 
 		cc.Idle(now)
 		t.snd.sentAt = now
 	}
-	room := cc.Window() + int(t.snd.inflated) - flight
+	room := t.room(now)
 	if flight == 0 {
 		room = max(room, mss)
 	}
@@ -200,7 +189,7 @@ func (t *TCB) SetMTU(now time.Duration, mtu, maxText int) {
 	}
 	// RFC 1191 §6.4 has the retransmission follow at once; no congestion was seen, so no window is cut.
 	if t.snd.mss < old && t.sending() && t.snd.nxt.From(t.snd.una) > int(t.snd.mss) {
-		t.loseAll(CauseMTU)
+		t.loseAll(now, CauseMTU)
 		t.snd.recovering = false
 		t.snd.recover = t.snd.nxt
 	}

@@ -45,12 +45,13 @@ type TCB struct {
 	timers [numTimers]time.Duration // when each expires; 0: off
 
 	rtt        rtt
-	cc         Congestion // made when text is first in flight
-	sendq      pipe       // [SND.UNA, what the user wrote last), SYN and FIN left out
-	recvq      pipe       // [what the user reads next, …), with holes behind RCV.NXT
-	ooo        *ranges    // what stands in recvq behind RCV.NXT; made with the first hole
-	free       *Chunk     // chunks that Next returns to Memory
-	keep       *keepAlive // nil: no keep-alive
+	cc         Congestion  // made when text is first in flight
+	sendq      pipe        // [SND.UNA, what the user wrote last), SYN and FIN left out
+	recvq      pipe        // [what the user reads next, …), with holes behind RCV.NXT
+	ooo        *ranges     // what stands in recvq behind RCV.NXT; made with the first hole
+	free       *Chunk      // chunks that Next returns to Memory
+	board      *scoreboard // what is in flight, where SACK was agreed on; gone when nothing was for an RTO
+	keep       *keepAlive  // nil: no keep-alive
 	patience   time.Duration
 	tsOffset   uint32
 	readBuf    int32
@@ -77,6 +78,7 @@ type sender struct {
 	backoff       uint8 // doublings of the RTO, kept until there is a new RTT sample (Karn)
 	probes        uint8 // window probes since the window was last open
 	dups          uint8 // duplicate acknowledgements in a row
+	boards        uint8 // scoreboards that were made so far
 	cause         Cause // why [rtx, lost) is sent again
 	recovering    bool  // between a fast retransmit and the acknowledgement of recover
 	limited       bool  // the congestion window, and nothing else, held text back
@@ -84,8 +86,7 @@ type sender struct {
 	timing        bool  // [timed) is being timed
 	synAgain      bool  // the SYN was sent more than once
 	rtx, lost     Seq   // [rtx, lost) is to be sent again; empty: nothing
-	recover       Seq   // RFC 6582 §3.2: SND.NXT when the last loss was found
-	sacked        Seq   // the highest SACKed octet's end that was seen
+	recover       Seq   // RFC 6582 §3.2: SND.NXT when the last loss was found; once it is passed, SND.UNA-1
 	inflated      int32 // octets that duplicate acknowledgements say have left the network
 	timed         Seq   // an acknowledgement of this ends the measurement of the RTT
 	timedAt       time.Duration
@@ -99,6 +100,7 @@ type receiver struct {
 	beyond    int32 // octets by which rounding has put edge beyond the buffer
 	acked     Seq   // Last.ACK.sent of RFC 7323 §4.3
 	fin       Seq   // where the peer's FIN stands, where hasFin
+	dup       Block // what arrived again, to be said in a D-SACK (RFC 2883); empty: nothing
 	scale     uint8
 	full      uint16 // the text of a full-sized segment, as far as seen
 	quick     uint8  // full-sized segments that are still acknowledged at once
@@ -128,6 +130,7 @@ const (
 	timerKeepAlive
 	timerUser // R2 of RFC 9293 §3.8.3
 	timerWait // TIME-WAIT, or FIN-WAIT-2 of a connection that the user has let go
+	timerLoss // what RACK waits for: see pending
 	numTimers
 )
 

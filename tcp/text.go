@@ -20,6 +20,7 @@ func (t *TCB) takeText(now time.Duration, a *arrival, ev *Event) {
 	if t.rcv.hasFin {
 		end = minSeq(end, t.rcv.fin) // what stands behind the FIN is nonsense
 	}
+	t.noteDuplicate(a, end)
 	if end.LessEq(t.rcv.nxt) {
 		if *ev>>16 == 0 {
 			*ev |= DropDuplicate.event()
@@ -80,6 +81,23 @@ func (t *TCB) storeNext(now time.Duration, a *arrival, end Seq) bool {
 		t.set(timerDelayedACK, now+delayedACK)
 	}
 	return ok
+}
+
+// noteDuplicate notes what of the text in front of end had arrived before, for a D-SACK: what stands before RCV.NXT, else
+// what begins inside of a block behind it. It is said at once, so that the peer learns of a needless retransmission soon.
+func (t *TCB) noteDuplicate(a *arrival, end Seq) {
+	if !t.sack {
+		return
+	}
+	switch k, ok := t.ooo.block(a.seq); {
+	case a.seq.Less(t.rcv.nxt):
+		t.rcv.dup = Block{a.seq, minSeq(a.seq+Seq(a.len), t.rcv.nxt)}
+	case ok && a.seq.Less(end):
+		t.rcv.dup = Block{a.seq, minSeq(end, k.Right)}
+	default:
+		return
+	}
+	t.ackNow(CauseAck)
 }
 
 // countFull learns what a full-sized segment of the peer is.

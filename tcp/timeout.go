@@ -52,6 +52,8 @@ func (t *TCB) Expire(now time.Duration) (ev Event) {
 			t.giveUp()
 		case timerWait:
 			t.end(None)
+		case timerLoss:
+			t.expireLoss(now)
 		}
 	}
 	if t.state == Closed {
@@ -103,16 +105,27 @@ func (t *TCB) probeWindow(now time.Duration) {
 
 // retransmit is RFC 6298 §5.4 to §5.6, and RFC 5681 §3.1 for the congestion window.
 func (t *TCB) retransmit(now time.Duration, syn bool, ev *Event) {
+	if !syn && t.probeInstead(now) {
+		return
+	}
 	if syn {
 		t.snd.synAgain = true
 	} else if t.cc != nil {
-		t.cc.Timeout(now, Sample{Lost: t.snd.nxt.From(t.snd.una), InFlight: t.snd.nxt.From(t.snd.una)})
+		flight := t.snd.nxt.From(t.snd.una)
+		if t.board != nil {
+			flight = t.board.pipe()
+		}
+		t.cc.Timeout(now, Sample{Lost: flight, InFlight: flight})
 	}
 	t.snd.retries = min(t.snd.retries, 254) + 1
 	t.snd.backoff = min(t.snd.backoff, 254) + 1
+	if t.board != nil && !syn {
+		t.timedOut(now)
+	} else {
+		t.loseAll(now, CauseRTO)
+	}
 	t.snd.recovering = false
 	t.snd.recover = t.snd.nxt // RFC 6582 §3.2 step 4
-	t.loseAll(CauseRTO)
 	// RFC 6298 §5.5: "The host MUST set RTO <- RTO * 2 ("back off the timer")."
 	t.set(timerRetransmit, now+t.rto())
 	if t.snd.retries == retriesR1 {

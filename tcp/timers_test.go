@@ -189,7 +189,9 @@ func TestC28C86SlowStartAfterRTO(t *testing.T) {
 
 // TestC89C93NewReno: limited transmit, fast retransmit on the third duplicate, and a partial acknowledgement.
 func TestC89C90C93NewReno(t *testing.T) {
-	s := established(t, plain(), 65535, Options{MSS: 1000})
+	c := plain()
+	c.Congestion = NewReno
+	s := established(t, c, 65535, Options{MSS: 1000})
 	s.write(50000)
 	if n := len(s.take()); n != 10 {
 		t.Fatalf("an initial window of %d segments", n)

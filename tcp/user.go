@@ -190,7 +190,7 @@ func (t *TCB) end(why Reason) {
 	t.out.ack, t.out.dup, t.out.probe = CauseNone, false, CauseNone
 	t.snd.rtx, t.snd.lost = t.snd.nxt, t.snd.nxt
 	t.sendq.discard(t.sendq.end, &t.free)
-	t.ooo, t.cc, t.keep = nil, nil, nil
+	t.ooo, t.cc, t.keep, t.board = nil, nil, nil, nil
 	if t.Buffered() == 0 {
 		t.recvq.discard(t.recvq.end, &t.free)
 	}

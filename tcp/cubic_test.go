@@ -1,0 +1,182 @@
+package tcp
+
+import (
+	"testing"
+	"time"
+)
+
+// round lets a window be acknowledged, segment by segment, each with rtt, in the time of one.
+func round(c Congestion, now *time.Duration, rtt time.Duration, limited bool) {
+	w := c.Window()
+	for n := w / mss; n > 0; n-- {
+		*now += rtt / time.Duration(w/mss)
+		c.Acked(*now, Sample{Acked: mss, InFlight: max(w, c.Window()), RTT: rtt, AppLimited: !limited})
+	}
+}
+
+// reduced is a cubic that has lost something at a window of n segments.
+func reduced(n int) *cubic {
+	q := NewCubic(mss).(*cubic)
+	q.cwnd = int32(n) * mss
+	q.Loss(0, Sample{InFlight: n * mss, Lost: mss})
+	q.Recovered(0)
+	return q
+}
+
+// TestC96CubicFunction: RFC 9438: a loss at 100 segments leaves 70, and after K = cbrt(100*0.3/0.4) = 4.2 s the window
+// has come back to 100, flat, to grow faster from there.
+func TestC96CubicFunction(t *testing.T) {
+	q := reduced(100)
+	wantWindow(t, q, "β_cubic is 0.7", 70*mss, 70*mss)
+	now, rtt := time.Duration(0), 100*ms
+	var at [90]int // by tenths of a second
+	for i := range at {
+		round(q, &now, rtt, true)
+		at[i] = q.Window() / mss
+	}
+	if at[20] < 90 || at[20] > 98 || at[42] < 98 || at[42] > 101 || at[50] > 103 {
+		t.Errorf("after 2 s %d, after K %d, after 5 s %d; want about 95, 100 and 100", at[20], at[42], at[50])
+	}
+	if at[84] < 122 {
+		t.Errorf("after 2K it is %d, want 130 or somewhat less", at[84])
+	}
+	for i := 1; i < len(at); i++ {
+		if at[i] < at[i-1] {
+			t.Fatalf("the window shrinks: %v", at)
+		}
+	}
+}
+
+// TestCubicRenoFriendly: RFC 9438 §4.3: over a short path it is not slower than Reno.
+func TestCubicRenoFriendly(t *testing.T) {
+	q, now := reduced(20), time.Duration(0)
+	for range 100 {
+		round(q, &now, 2*ms, true)
+	}
+	// 14 segments, and 3*0.3/1.7 = 0.53 a round up to 20, then 1 a round: 20 + (100 - 12)
+	if w := q.Window() / mss; w < 100 || w > 112 {
+		t.Errorf("after 100 rounds of 2 ms the window is %d, want about 108", w)
+	}
+}
+
+// TestC97CubicIdleTime: time without anything to send is no part of the epoch (RFC 9438 §5.8).
+func TestC97CubicIdleTime(t *testing.T) {
+	for _, idle := range []bool{true, false} {
+		q, now := reduced(100), time.Duration(0)
+		for range 10 {
+			round(q, &now, 100*ms, true)
+		}
+		before := q.Window()
+		if idle {
+			now += 60 * time.Second
+			q.Acked(now, Sample{Acked: mss, InFlight: mss, RTT: 100 * ms, AppLimited: true})
+		} else {
+			for range 600 {
+				round(q, &now, 100*ms, false)
+			}
+		}
+		round(q, &now, 100*ms, true)
+		if w := q.Window(); w > before+5*mss {
+			t.Errorf("after a minute without anything to send the window goes from %d to %d", before, w)
+		}
+	}
+}
+
+// TestC97CubicUndo: RFC 9438 §4.9.
+func TestC97CubicUndo(t *testing.T) {
+	q := reduced(100)
+	now := time.Duration(0)
+	for range 20 {
+		round(q, &now, 100*ms, true)
+	}
+	before := *q
+	q.Loss(now, Sample{InFlight: q.Window()})
+	if q.Window() >= int(before.cwnd) {
+		t.Fatal("a loss does not reduce")
+	}
+	q.Undo(now)
+	if q.cwnd != before.cwnd || q.ssthresh != before.ssthresh || q.wMax != before.wMax || q.k != before.k ||
+		q.epoch != before.epoch || q.wEst != before.wEst {
+		t.Errorf("undone: %+v, was %+v", *q, before)
+	}
+	q.Undo(now)
+	q.Timeout(now, Sample{InFlight: q.Window()})
+	q.Timeout(now, Sample{InFlight: mss})
+	wantWindow(t, q, "two timeouts", mss, int(float64(before.cwnd)*cubicBeta))
+	q.Undo(now)
+	if q.cwnd != before.cwnd {
+		t.Errorf("two timeouts undone: %d, want %d", q.cwnd, before.cwnd)
+	}
+}
+
+// TestCubicFastConvergence: RFC 9438 §4.7.
+func TestCubicFastConvergence(t *testing.T) {
+	q := reduced(100)
+	q.Loss(0, Sample{InFlight: 70 * mss})
+	if want := 70 * mss * (1 + cubicBeta) / 2; q.wMax != want {
+		t.Errorf("W_max %v, want %v", q.wMax, want)
+	}
+	wantWindow(t, q, "twice", 49*mss, 49*mss)
+	q.Loss(0, Sample{InFlight: mss})
+	wantWindow(t, q, "at least two segments", 2*mss, 2*mss)
+	q.Idle(0)
+	wantWindow(t, q, "a window below the restart window", 2*mss, 2*mss)
+	q.SetMSS(500)
+	wantWindow(t, q, "smaller segments", 1000, 2*mss)
+}
+
+// TestC98HyStart: RFC 9406: slow start ends where the round trip grows by an eighth, without a loss, after five rounds
+// of slower growth; and goes on where it grew for a moment only.
+func TestC98HyStart(t *testing.T) {
+	grow := func(q Congestion, now *time.Duration, rounds int, rtt func(i int) time.Duration) {
+		for i := range rounds {
+			round(q, now, rtt(i), true)
+		}
+	}
+	now := time.Duration(0)
+	q := NewCubic(mss)
+	grow(q, &now, 4, func(int) time.Duration { return 80 * ms })
+	if w := q.Window(); w != 160*mss || q.Ssthresh() != 0 {
+		t.Fatalf("with a steady round trip: %d, threshold %d", w, q.Ssthresh())
+	}
+	grow(q, &now, 9, func(i int) time.Duration { return 95 * ms })
+	if w := q.Window() / mss; q.Ssthresh() == 0 || w > 160*8 || w < 160*2 {
+		t.Errorf("with a longer round trip: %d segments, threshold %d", w, q.Ssthresh())
+	}
+	q = NewCubic(mss)
+	grow(q, &now, 6, func(i int) time.Duration {
+		if i == 3 {
+			return 95 * ms
+		}
+		return 80 * ms
+	})
+	if q.Ssthresh() != 0 || q.(*cubic).hystart.conservative {
+		t.Errorf("one long round ends slow start: threshold %d", q.Ssthresh())
+	}
+}
+
+// TestCubicStaysInRange: no acknowledgement, however odd, makes a window below a segment or beyond the largest.
+func TestCubicStaysInRange(t *testing.T) {
+	q, now := NewCubic(1), time.Duration(0)
+	for i := range 10000 {
+		now += time.Duration(i%7) * time.Hour
+		s := Sample{Acked: 1 << (i % 34), InFlight: 1 << (i % 33), RTT: time.Duration(i%11) * time.Minute}
+		switch i % 97 {
+		case 13:
+			q.Loss(now, s)
+		case 14:
+			q.Recovered(now)
+		case 50:
+			q.Timeout(now, s)
+		case 60:
+			q.Undo(now)
+		case 70:
+			q.SetMSS(i)
+		default:
+			q.Acked(now, s)
+		}
+		if w := q.Window(); w < 1 || w > maxCwnd || q.Ssthresh() < 0 {
+			t.Fatalf("step %d: window %d, threshold %d", i, w, q.Ssthresh())
+		}
+	}
+}
