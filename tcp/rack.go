@@ -54,6 +54,7 @@ type delivery struct {
 	echo    uint32        // TSecr less the offset of our timestamps, where hasEcho
 	hasEcho bool          //
 	minRTT  time.Duration // the shortest round trip so far; 0: none
+	mss     int           // octets of one packet; 0: no limit to how small a report may be
 	pipe    int           // octets in flight before it
 	octets  int           // newly delivered
 	lost    int           // newly found lost

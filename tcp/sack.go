@@ -103,7 +103,7 @@ func (t *TCB) nextLost(now time.Duration, s *Segment) bool {
 // moved already, where it does.
 func (t *TCB) sackAcked(now time.Duration, a *arrival, advanced bool) {
 	b := t.board
-	d := delivery{now: now, minRTT: t.rtt.min, pipe: b.pipe(), advanced: advanced}
+	d := delivery{now: now, minRTT: t.rtt.min, mss: t.textMSS(), pipe: b.pipe(), advanced: advanced}
 	if t.ts && a.Options.HasTimestamps && a.Options.TSEcr != 0 {
 		d.hasEcho, d.echo = true, a.Options.TSEcr-t.tsOffset
 	}

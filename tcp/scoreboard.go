@@ -135,7 +135,8 @@ func (b *scoreboard) forget(f fate, n int) {
 	}
 }
 
-// report notes that the peer has what k says. Octets that it had reported before cost one search.
+// report notes that the peer has what k says. Octets that it had reported before cost one search. A part of a packet is
+// no news: packets arrive whole, and a peer that says otherwise would cut the scoreboard into crumbs.
 func (b *scoreboard) report(k Block, d *delivery) {
 	i := b.find(k.Left)
 	first := i
@@ -144,13 +145,17 @@ func (b *scoreboard) report(k Block, d *delivery) {
 			continue
 		}
 		if b.buf[i].from.Less(k.Left) {
+			if b.buf[i].octets() <= d.mss {
+				first = i + 1
+				continue
+			}
 			if !b.split(i, k.Left) {
 				return
 			}
 			i++
 			first = i
 		}
-		if k.Right.Less(b.buf[i].to) && !b.split(i, k.Right) {
+		if k.Right.Less(b.buf[i].to) && (b.buf[i].octets() <= d.mss || !b.split(i, k.Right)) {
 			break
 		}
 		r := &b.buf[i]
