@@ -240,6 +240,9 @@ var simPaths = []struct {
 
 // TestNetsim holds what each algorithm makes of each path: a change of behaviour shows in the table.
 func TestNetsim(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes of traffic")
+	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%-28s %-6s %9s %7s %7s %8s %4s\n", "path", "", "Mbit/s", "lost", "again", "spurious", "RTO")
 	for _, x := range simPaths {

@@ -110,8 +110,8 @@ func (t *TCB) sackAcked(now time.Duration, a *arrival, advanced bool) {
 	b.acknowledge(t.snd.una, &d)
 	t.reported(a, &d)
 	if b.reneged() {
-		// RFC 2018 §8: "the data sender MUST NOT discard data before it is acknowledged by the Cumulative Acknowledgment
-		// field", so that all of it can be sent again to a receiver that has thrown away what it reported.
+		// RFC 2018 §8: what SACK reported is kept until SND.UNA passes it, so that all of it can be sent again to a receiver
+		// that has thrown it away.
 		b.loseAll(now, true)
 		t.snd.cause = CauseFast
 	}

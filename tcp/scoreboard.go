@@ -44,8 +44,8 @@ type scoreboard struct {
 }
 
 // maxRecords bounds the records of what was sent, and twice that all of a connection. 8,192 packets are 12 MB, or
-// 500 Mbit/s over 200 ms; beyond it neighbours share a record, and blocks that would split one are ignored, so that neither search nor memory
-// grow with what a peer invents (CVE-2019-11478).
+// 500 Mbit/s over 200 ms; beyond it neighbours share a record, and blocks that would split one are ignored, so that
+// neither search nor memory grow with what a peer invents (CVE-2019-11478).
 const maxRecords = 8192
 
 // live are the records.
