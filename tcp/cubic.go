@@ -34,7 +34,7 @@ type cubicPrior struct {
 }
 
 const (
-	// cubicC and cubicBeta: RFC 9438 §4.1, "C" and "β_cubic" with their values of §5.1 and §4.6: 0.4 and 0.7.
+	// cubicC and cubicBeta: RFC 9438 §4.1, C and β_cubic, with their values of §5.1 and §4.6.
 	cubicC    = 0.4
 	cubicBeta = 0.7
 	// cubicAlpha: RFC 9438 §4.3: 3 * (1 - β_cubic) / (1 + β_cubic) makes W_est as aggressive as Reno.
@@ -59,8 +59,8 @@ func (q *cubic) Acked(now time.Duration, s Sample) {
 		return
 	}
 	if !s.limited(q.cwnd) {
-		// RFC 9438 §5.8: time in which the sender was limited by the application is no part of the epoch: "cwnd growth
-		// after the idle period" would else be a jump.
+		// RFC 9438 §5.8: time in which the sender was limited by the application is no part of the epoch: the window
+		// would else jump afterwards.
 		if q.growing {
 			q.epoch += since
 		}
@@ -148,15 +148,14 @@ func (q *cubic) reduce(s Sample) {
 		q.prior = new(cubicPrior)
 	}
 	*q.prior = cubicPrior{q.cwnd, q.ssthresh, q.wMax, q.wEst, q.origin, q.k, q.epoch, q.growing}
-	// RFC 9438 §4.7, fast convergence: "if cwnd < W_max and fast convergence is enabled, further reduce W_max":
-	// W_max = cwnd * (1 + β_cubic) / 2
+	// RFC 9438 §4.7, fast convergence: below the last W_max, it becomes cwnd * (1 + β_cubic) / 2.
 	cwnd := float64(q.cwnd)
 	if cwnd < q.wMax {
 		q.wMax = cwnd * (1 + cubicBeta) / 2
 	} else {
 		q.wMax = cwnd
 	}
-	// RFC 9438 §4.6: "ssthresh = flight_size * β_cubic", and at least two segments. Where less was in flight than the
+	// RFC 9438 §4.6: ssthresh = flight_size * β_cubic, and at least two segments. Where less was in flight than the
 	// window let, that is what the path is known to bear.
 	q.ssthresh = max(int32(float64(min(s.InFlight, int(q.cwnd)))*cubicBeta), 2*q.mss)
 	q.growing = false
@@ -180,8 +179,7 @@ func (q *cubic) Timeout(_ time.Duration, s Sample) {
 	q.cwnd, q.timedOut, q.afterRTO = q.mss, true, true
 }
 
-// Undo takes the last reduction back, once. RFC 9438 §4.9.2: "CUBIC MUST restore the original values of the following
-// variables": cwnd, ssthresh, W_max, K, t_epoch and W_est.
+// Undo takes the last reduction back, once. RFC 9438 §4.9: what is restored is cwnd, ssthresh, W_max, K, t_epoch and W_est.
 func (q *cubic) Undo(time.Duration) {
 	p := q.prior
 	if p == nil {

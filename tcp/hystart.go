@@ -34,8 +34,7 @@ func (h *hystart) acked(q *cubic, n int32, s Sample) bool {
 		h.last, h.now, h.samples = h.now, 0, 0
 		h.left = max(int32(min(s.InFlight, maxCwnd)), hystartLeastRound)
 		if h.conservative {
-			// RFC 9406 §4.2: "If CSS_ROUNDS rounds are complete, enter congestion avoidance by setting the ssthresh to
-			// the current cwnd."
+			// RFC 9406 §4.2: after CSS_ROUNDS rounds, congestion avoidance begins with ssthresh = cwnd.
 			if h.rounds++; h.rounds > cssRounds {
 				h.done = true
 				return true
@@ -53,7 +52,7 @@ func (h *hystart) acked(q *cubic, n int32, s Sample) bool {
 		return false
 	}
 	if h.conservative {
-		// RFC 9406 §4.2: "If currentRoundMinRTT is less than cssBaselineMinRtt", the delay was no queue: slow start again
+		// RFC 9406 §4.2: where currentRoundMinRTT falls below cssBaselineMinRtt, the delay was no queue: slow start again.
 		if h.now < h.baseline {
 			h.conservative, h.rounds = false, 0
 		}

@@ -76,7 +76,8 @@ func simulate(t testing.TB, p wirePath, c Config, d time.Duration, seed uint64) 
 	m.end[0] = Open(0, 100, &c)
 	var syn Segment
 	m.end[0].Next(0, &syn)
-	m.end[1] = Accept(0, 300, &syn, &c)
+	m.now = p.delay
+	m.end[1] = Accept(m.now, 300, &syn, &c)
 	for m.now <= d {
 		m.user()
 		m.flush(0)
@@ -115,6 +116,9 @@ func (m *simulation) flush(from int) {
 	var s Segment
 	for m.end[from].Next(m.now, &s) {
 		if from == 1 {
+			o := s.Options
+			o.Blocks = 0
+			s.Options.Blocks = uint8(s.Options.fits(o.Len())) // as many as the header takes
 			m.put(m.now+m.path.delay, 0, s, nil)
 			continue
 		}
@@ -224,18 +228,21 @@ var simPaths = []struct {
 	d    time.Duration
 }{
 	{"clean 100M 20ms", wirePath{rate: 12.5e6, delay: 10 * ms, queue: 250e3}, 10 * time.Second},
-	{"loss 1% 100M 50ms", wirePath{rate: 12.5e6, delay: 25 * ms, queue: 625e3, loss: 0.01}, 20 * time.Second},
-	{"loss 5% 100M 50ms", wirePath{rate: 12.5e6, delay: 25 * ms, queue: 625e3, loss: 0.05}, 20 * time.Second},
-	{"loss 0.1% 100M 50ms", wirePath{rate: 12.5e6, delay: 25 * ms, queue: 625e3, loss: 0.001}, 20 * time.Second},
+	{"loss 1% 100M 50ms", wirePath{rate: 12.5e6, delay: 25 * ms, queue: 625e3, loss: 0.01}, 15 * time.Second},
+	{"loss 5% 100M 50ms", wirePath{rate: 12.5e6, delay: 25 * ms, queue: 625e3, loss: 0.05}, 15 * time.Second},
+	{"loss 0.1% 100M 50ms", wirePath{rate: 12.5e6, delay: 25 * ms, queue: 625e3, loss: 0.001}, 15 * time.Second},
 	{"reorder 10% 100M 20ms", wirePath{rate: 12.5e6, delay: 10 * ms, queue: 250e3, reorder: 0.1, held: 5 * ms}, 10 * time.Second},
-	{"bursts 100M 50ms", wirePath{rate: 12.5e6, delay: 25 * ms, queue: 625e3, bad: 0.0005}, 20 * time.Second},
-	{"tail loss 30%, 20 kB, 50ms", wirePath{rate: 12.5e6, delay: 25 * ms, queue: 625e3, message: 20000, tail: 0.3}, 20 * time.Second},
-	{"bufferbloat 10M 20ms 1MB", wirePath{rate: 1.25e6, delay: 10 * ms, queue: 1e6}, 20 * time.Second},
-	{"long fat 500M 100ms", wirePath{rate: 62.5e6, delay: 50 * ms, queue: 3e6, loss: 0.00002}, 20 * time.Second},
+	{"bursts 100M 50ms", wirePath{rate: 12.5e6, delay: 25 * ms, queue: 625e3, bad: 0.0005}, 15 * time.Second},
+	{"tail loss 30%, 20 kB, 50ms", wirePath{rate: 12.5e6, delay: 25 * ms, queue: 625e3, message: 20000, tail: 0.3}, 15 * time.Second},
+	{"bufferbloat 10M 20ms 1MB", wirePath{rate: 1.25e6, delay: 10 * ms, queue: 1e6}, 15 * time.Second},
+	{"long fat 500M 100ms", wirePath{rate: 62.5e6, delay: 50 * ms, queue: 3e6, loss: 0.00002}, 10 * time.Second},
 }
 
 // TestNetsim holds what each algorithm makes of each path: a change of behaviour shows in the table.
 func TestNetsim(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes of traffic")
+	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%-28s %-6s %9s %7s %7s %8s %4s\n", "path", "", "Mbit/s", "lost", "again", "spurious", "RTO")
 	for _, x := range simPaths {

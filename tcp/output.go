@@ -105,7 +105,7 @@ func (t *TCB) options(now time.Duration) (o Options) {
 	}
 	if t.sack {
 		if t.rcv.dup != (Block{}) {
-			// RFC 2883 §4: "the first block of the SACK option […] reports a duplicate contiguous sequence of data"
+			// RFC 2883 §4: the first block reports what arrived twice.
 			o.SACK[0], o.Blocks = t.rcv.dup, 1
 		}
 		t.ooo.sack(&o)

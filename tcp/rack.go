@@ -54,6 +54,7 @@ type delivery struct {
 	echo    uint32        // TSecr less the offset of our timestamps, where hasEcho
 	hasEcho bool          //
 	minRTT  time.Duration // the shortest round trip so far; 0: none
+	mss     int           // octets of one packet; 0: no limit to how small a report may be
 	pipe    int           // octets in flight before it
 	octets  int           // newly delivered
 	lost    int           // newly found lost
@@ -109,8 +110,8 @@ func (b *scoreboard) deliver(r *record, d *delivery) {
 func (t *TCB) reorderWindow() time.Duration {
 	b := t.board
 	if k := &b.rack; !k.reordering {
-		// "If no reordering has been observed, RACK uses a RACK.reo_wnd of zero during loss recovery": and where three
-		// segments were reported above a hole, as RFC 5681 would have it.
+		// While no reordering was seen, the window is zero during loss recovery, and where three segments were reported
+		// above a hole, as RFC 5681 would have it.
 		if t.snd.recovering || t.snd.una.LessEq(t.snd.recover) || b.sacked >= dupThresh*t.textMSS() {
 			return 0
 		}
@@ -157,7 +158,7 @@ func (b *scoreboard) detect(now, window time.Duration) (lost int, again time.Dur
 			}
 			continue
 		}
-		// "RACK.reo_wnd is added to allow for reordering": a segment is lost when it was sent RACK.rtt + RACK.reo_wnd ago
+		// a segment is lost when it was sent RACK.rtt + RACK.reo_wnd ago
 		if left := r.at + k.rtt + window - now; left <= 0 {
 			lost += b.lose(i)
 		} else {
@@ -271,7 +272,7 @@ func (t *TCB) nextTail(now time.Duration, s *Segment) bool {
 	b.tail.sent, b.tail.end = true, t.snd.nxt
 	b.pending = pendingNone
 	t.stop(timerLoss)
-	// RFC 8985 §7.3: "The sender MUST rearm the RTO timer, not the PTO, after sending a TLP."
+	// RFC 8985 §7.3: after a probe the retransmission timer starts again, and no second probe is scheduled.
 	t.set(timerRetransmit, now+t.rto())
 	return true
 }

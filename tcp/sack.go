@@ -103,15 +103,15 @@ func (t *TCB) nextLost(now time.Duration, s *Segment) bool {
 // moved already, where it does.
 func (t *TCB) sackAcked(now time.Duration, a *arrival, advanced bool) {
 	b := t.board
-	d := delivery{now: now, minRTT: t.rtt.min, pipe: b.pipe(), advanced: advanced}
+	d := delivery{now: now, minRTT: t.rtt.min, mss: t.textMSS(), pipe: b.pipe(), advanced: advanced}
 	if t.ts && a.Options.HasTimestamps && a.Options.TSEcr != 0 {
 		d.hasEcho, d.echo = true, a.Options.TSEcr-t.tsOffset
 	}
 	b.acknowledge(t.snd.una, &d)
 	t.reported(a, &d)
 	if b.reneged() {
-		// RFC 2018 §8: "the data sender MUST NOT discard data before it is acknowledged by the Cumulative Acknowledgment
-		// field", so that all of it can be sent again to a receiver that has thrown away what it reported.
+		// RFC 2018 §8: what SACK reported is kept until SND.UNA passes it, so that all of it can be sent again to a receiver
+		// that has thrown it away.
 		b.loseAll(now, true)
 		t.snd.cause = CauseFast
 	}

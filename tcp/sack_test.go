@@ -417,6 +417,22 @@ func TestC101DSACK(t *testing.T) {
 	blocks()
 }
 
+// TestA19CrumbsAreNoNews: a peer that reports single octets of packets changes nothing.
+func TestA19CrumbsAreNoNews(t *testing.T) {
+	s := sacking(t, 10, Options{})
+	for i := range Seq(4000) {
+		s.sack(0, Block{2*i + 1, 2*i + 2})
+	}
+	if n := len(s.board.live()); n > 10 || s.board.sacked != 0 {
+		t.Errorf("%d records of ten packets, %d octets count as delivered", n, s.board.sacked)
+	}
+	s = sacking(t, 10, Options{})
+	s.sack(0, Block{500, 2500}) // a whole one beside parts
+	if s.board.sacked != 1000 {
+		t.Errorf("%d octets count as delivered, want 1000", s.board.sacked)
+	}
+}
+
 // TestBoardIsDropped when nothing was in flight for an RTO.
 func TestBoardIsDropped(t *testing.T) {
 	s := sacking(t, 10, Options{})

@@ -44,8 +44,8 @@ type scoreboard struct {
 }
 
 // maxRecords bounds the records of what was sent, and twice that all of a connection. 8,192 packets are 12 MB, or
-// 500 Mbit/s over 200 ms; beyond it neighbours share a record, and blocks that would split one are ignored, so that neither search nor memory
-// grow with what a peer invents (CVE-2019-11478).
+// 500 Mbit/s over 200 ms; beyond it neighbours share a record, and blocks that would split one are ignored, so that
+// neither search nor memory grow with what a peer invents (CVE-2019-11478).
 const maxRecords = 8192
 
 // live are the records.
@@ -135,7 +135,8 @@ func (b *scoreboard) forget(f fate, n int) {
 	}
 }
 
-// report notes that the peer has what k says. Octets that it had reported before cost one search.
+// report notes that the peer has what k says. Octets that it had reported before cost one search. A part of a packet is
+// no news: packets arrive whole, and a peer that says otherwise would cut the scoreboard into crumbs.
 func (b *scoreboard) report(k Block, d *delivery) {
 	i := b.find(k.Left)
 	first := i
@@ -144,13 +145,17 @@ func (b *scoreboard) report(k Block, d *delivery) {
 			continue
 		}
 		if b.buf[i].from.Less(k.Left) {
+			if b.buf[i].octets() <= d.mss {
+				first = i + 1
+				continue
+			}
 			if !b.split(i, k.Left) {
 				return
 			}
 			i++
 			first = i
 		}
-		if k.Right.Less(b.buf[i].to) && !b.split(i, k.Right) {
+		if k.Right.Less(b.buf[i].to) && (b.buf[i].octets() <= d.mss || !b.split(i, k.Right)) {
 			break
 		}
 		r := &b.buf[i]

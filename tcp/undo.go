@@ -68,8 +68,7 @@ func (t *TCB) stepFRTO(d *delivery) bool {
 	switch {
 	case r.frto == frtoNone:
 	case d.untouched:
-		// Step 3: "If the acknowledgment […] acknowledges data that was not retransmitted after the timeout, declare the
-		// timeout spurious"
+		// Step 3: an acknowledgement of what was not sent again after the timeout says that the timeout was spurious.
 		return true
 	case r.frto == frtoFirst && d.advanced && !d.hasEcho && t.snd.una.Less(t.snd.recover) &&
 		t.snd.nxt.Less(t.sendq.end) && t.usable() > 0:
