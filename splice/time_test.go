@@ -126,7 +126,7 @@ func TestHalfClosed(t *testing.T) {
 // TestBackPressure: who does not read stops the sender and nobody else, and is idle in the end.
 func TestBackPressure(t *testing.T) {
 	const idle = time.Minute
-	text := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	text := bytes.Repeat([]byte("0123456789abcdef"), 1<<21)
 	bubble(t, func(t *testing.T, a, ourA, ourB, b net.Conn) {
 		end := start(t.Context(), ourA, ourB, Config{Idle: idle})
 		written := make(chan int, 1)

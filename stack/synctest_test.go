@@ -367,7 +367,7 @@ func TestTimestampsNeverGoBack(t *testing.T) {
 func TestZeroWindowForAnHour(t *testing.T) {
 	bubble(t, func(t *testing.T, to netip.Prefix) {
 		var probes atomic.Int64
-		client, server := pair(t, link.PipeConfig{MTU: 1500}, Config{Trace: func(e *TraceEvent) {
+		client, server := pair(t, link.PipeConfig{MTU: 1500}, Config{ReadBuffer: 1 << 20, WriteBuffer: 1 << 20, Trace: func(e *TraceEvent) {
 			if e.Kind == SegmentOut && e.Segment.Cause == tcp.CauseWindowProbe {
 				probes.Add(1)
 			}

@@ -35,9 +35,9 @@ type Config struct {
 	NoTimestamps, NoScale, NoSACK bool
 }
 
-// DefaultBuffer bounds either direction of a connection in octets where Config says nothing: it is enough for
-// 1 Gbit/s over 8 ms. Memory is taken only for octets that are there.
-const DefaultBuffer = 1 << 20
+// DefaultBuffer bounds either direction of a connection in octets where Config says nothing: enough for 1 Gbit/s over
+// 32 ms, and as much as Linux lets a send buffer grow to (tcp_wmem). Memory is taken only for octets that are there.
+const DefaultBuffer = 4 << 20
 
 // KeepAlive says when an idle connection is probed (RFC 9293 §3.8.4). The zero value never probes (MUST-25).
 type KeepAlive struct {
