@@ -42,7 +42,7 @@ func (d *drawing) event(e *stack.TraceEvent, client bool) {
 			d.first[e.Local] = e.Segment.Seq
 		}
 		note := ""
-		if c := e.Segment.Cause; c == tcp.CauseRTO || c == tcp.CauseFast {
+		if c := e.Segment.Cause; c == tcp.CauseRTO || c == tcp.CauseFast || c == tcp.CauseTLP {
 			note = "again: " + c.String()
 		}
 		d.side(client, e.After.String(), d.arrow(client)+" "+d.segment(e.Segment, e.Local, e.Remote), note)

@@ -33,7 +33,7 @@ var stories = []story{
 	{"plain", "three-way open, four-way close", nil, inTurn},
 	{"lost-SYN", "the SYN is lost: it goes again after 1 s", first(tcp.SYN), inTurn},
 	{"lost-SYN-ACK", "the SYN-ACK is lost: the SYN goes again, and meets one that was sent again on its own account", first(tcp.SYN | tcp.ACK), inTurn},
-	{"lost-FIN", "the first FIN of either side is lost", first(tcp.FIN | tcp.ACK), inTurn},
+	{"lost-FIN", "the first FIN of either side is lost: a tail loss probe repeats it", first(tcp.FIN | tcp.ACK), inTurn},
 	{"simultaneous-open", "both sides open at once", nil, bothOpen},
 	{"simultaneous-close", "both sides close at once", nil, bothClose},
 	{"refused", "nobody listens", nil, refused},

@@ -13,7 +13,7 @@ func TestStories(t *testing.T) {
 		"plain":              {"SYN-SENT .*--> <SEQ=0><CTL=SYN>", "<-- <SEQ=0><ACK=1><CTL=SYN,ACK> +SYN-RECEIVED", "FIN-WAIT-1 .*FIN,ACK", "CLOSE-WAIT", "LAST-ACK", "TIME-WAIT", "CLOSED"},
 		"lost-SYN":           {"<SEQ=0><CTL=SYN> +\\(lost\\)", "1.0.. s  SYN-SENT .*again: RTO", "TIME-WAIT", "CLOSED"},
 		"lost-SYN-ACK":       {"SYN,ACK> +\\(lost\\)", "again: RTO", "ESTABLISHED", "CLOSED"},
-		"lost-FIN":           {"FIN,ACK> +\\(lost\\)", "FIN-WAIT-1 .*again: RTO", "CLOSE-WAIT", "CLOSED"},
+		"lost-FIN":           {"FIN,ACK> +\\(lost\\)", "FIN-WAIT-1 .*again: tail loss probe", "CLOSE-WAIT", "CLOSED"},
 		"simultaneous-open":  {"SYN-SENT .*-->", "<-- .*SYN-SENT", "SYN-RECEIVED +\n", "ESTABLISHED", "ESTABLISHED"},
 		"simultaneous-close": {"FIN-WAIT-1 +-->", "<-- .*FIN-WAIT-1", "CLOSING", "TIME-WAIT"},
 		"refused":            {"SYN-SENT", "RST,ACK"},
