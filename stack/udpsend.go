@@ -128,7 +128,6 @@ func (u *UDPConn) send(b []byte, to netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-
 	s := u.stack
 	p := s.newPacket()
 	p.toward(h, dst)
