@@ -109,6 +109,7 @@ func (t *TCB) acked(now time.Duration, a *arrival, ev *Event) {
 
 // measure takes an RTT sample, if the acknowledgement gives one, and returns it.
 func (t *TCB) measure(now time.Duration, a *arrival) (d time.Duration) {
+	coarse := false
 	switch {
 	case t.snd.timing && t.snd.timed.LessEq(a.Ack):
 		d = now - t.snd.timedAt
@@ -119,12 +120,15 @@ func (t *TCB) measure(now time.Duration, a *arrival) (d time.Duration) {
 		if ms < 0 || time.Duration(ms)*time.Millisecond > now {
 			return 0
 		}
-		d = time.Duration(ms) * time.Millisecond
+		d, coarse = time.Duration(ms)*time.Millisecond, true
 	default:
 		return 0
 	}
+	least := t.rtt.min
 	d = max(d, 1)
-	t.rtt.sample(d)
+	if t.rtt.sample(d); coarse && least != 0 {
+		t.rtt.min = least // a clock of 1 ms says nothing about what is shorter
+	}
 	// RFC 6298 §5.7: a new measurement collapses the RTO after back-off; an acknowledgement alone does not.
 	t.snd.backoff = 0
 	return d

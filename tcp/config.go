@@ -16,8 +16,8 @@ type Config struct {
 	ReadBuffer, WriteBuffer int
 	// Memory lends the chunks that hold those octets. Nil means the heap, without a bound.
 	Memory Memory
-	// Congestion makes the congestion control of a connection, from the effective MSS: NewCubic or NewReno. Nil
-	// means NewCubic.
+	// Congestion makes the congestion control of a connection, from the effective MSS: NewCubic, NewReno or NewBBR.
+	// Nil means NewCubic.
 	Congestion func(mss int) Congestion
 
 	// MinRTO is the shortest retransmission timeout. 0 means 200 ms, as Linux (RFC 6298 §2.4 says 1 s).

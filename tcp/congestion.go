@@ -8,12 +8,12 @@ type Sample struct {
 	Lost       int           // newly found lost
 	InFlight   int           // outstanding before this acknowledgement
 	RTT        time.Duration // newest round-trip time; 0: none was measured
-	Rate       int64         // delivery rate in octets a second; 0: unknown
 	AppLimited bool          // the sender had nothing to send for part of the flight: do not grow (RFC 7661)
 	CE         bool          // the peer echoed a congestion mark (RFC 3168)
 }
 
-// Congestion decides how much may be in flight. It is a value under its connection: no lock, no clock.
+// Congestion decides how much may be in flight. It is a value under its connection: no lock, no clock. One that needs
+// to know the path's rate is a [PathModel] besides.
 type Congestion interface {
 	// Acked is called for each acknowledgement that brings something new outside of recovery.
 	Acked(now time.Duration, s Sample)
@@ -37,4 +37,68 @@ type Congestion interface {
 	Pacing() int64
 	// Name is the algorithm's name, such as "reno".
 	Name() string
+	// State is where the algorithm stands, such as "slow start".
+	State() string
+}
+
+// CongestionNamed is what makes the congestion control of that name, for Config.Congestion: "reno", "cubic" or "bbr".
+// It is false where there is none.
+func CongestionNamed(name string) (func(mss int) Congestion, bool) {
+	switch name {
+	case "reno":
+		return NewReno, true
+	case "cubic":
+		return NewCubic, true
+	case "bbr":
+		return NewBBR, true
+	}
+	return nil, false
+}
+
+// phase is the State of the algorithms that RFC 5681 shaped.
+func phase(slowStart bool) string {
+	if slowStart {
+		return "slow start"
+	}
+	return "congestion avoidance"
+}
+
+// congestion is the congestion control, made when it is first asked for.
+func (t *TCB) congestion(now time.Duration) Congestion {
+	if t.cc != nil {
+		return t.cc
+	}
+	t.cc = t.newCongestion(now)
+	if t.snd.synAgain {
+		// RFC 5681 §3.1: "If the SYN or SYN/ACK is lost, the initial window used by a sender after a correctly
+		// transmitted SYN MUST be one segment". How much the path bears is as unknown as before.
+		t.cc.Timeout(now, Sample{InFlight: maxCwnd})
+	}
+	return t.cc
+}
+
+// newCongestion makes what Config says. A model of the path is of no use where the peer has no SACK: what was delivered
+// would be guesswork in each recovery. draft-ietf-ccwg-bbr §4.1.3 would have duplicate acknowledgements counted; here
+// such a connection has the default.
+func (t *TCB) newCongestion(now time.Duration) Congestion {
+	if t.c.Congestion == nil {
+		return NewCubic(t.textMSS())
+	}
+	cc := t.c.Congestion(t.textMSS())
+	if m, ok := cc.(PathModel); ok {
+		if !t.sack {
+			return NewCubic(t.textMSS())
+		}
+		t.modelled = true
+		m.Start(now, t.rtt.srtt)
+	}
+	return cc
+}
+
+// model is the congestion control where it models the path, else nil.
+func (t *TCB) model() PathModel {
+	if !t.modelled || t.cc == nil {
+		return nil
+	}
+	return t.cc.(PathModel)
 }

@@ -214,3 +214,4 @@ func (q *cubic) Window() int   { return int(q.cwnd) }
 func (q *cubic) Ssthresh() int { return int(q.ssthresh) }
 func (q *cubic) Pacing() int64 { return 0 }
 func (q *cubic) Name() string  { return "cubic" }
+func (q *cubic) State() string { return phase(q.slowStart()) }

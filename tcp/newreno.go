@@ -119,3 +119,4 @@ func (r *reno) Window() int   { return int(r.cwnd) }
 func (r *reno) Ssthresh() int { return int(r.ssthresh) }
 func (r *reno) Pacing() int64 { return 0 }
 func (r *reno) Name() string  { return "reno" }
+func (r *reno) State() string { return phase(r.slowStart()) }

@@ -60,6 +60,7 @@ type delivery struct {
 	lost    int           // newly found lost
 	oldest  time.Duration // the RTT of the first of them that was sent only once; 0: there is none
 	newest  time.Duration // and of the last
+	coarse  time.Duration // the RTT by timestamps, in whole milliseconds, where there is no other; 0: none
 
 	advanced   bool // SND.UNA moved
 	cumulative bool // what is being delivered stands before it
@@ -77,6 +78,8 @@ func sentAfter(at1 time.Duration, end1 Seq, at2 time.Duration, end2 Seq) bool {
 // deliver is steps 1 to 3 of RFC 8985 §6.2 for octets that the peer now has.
 func (b *scoreboard) deliver(r *record, d *delivery) {
 	d.octets += r.octets()
+	b.rate.delivered += int64(r.octets())
+	b.rate.deliveredAt = d.now
 	rtt := max(d.now-r.at, 1)
 	again := r.fate&(fateAgain|fateBlurred) != 0
 	if !again {
@@ -104,6 +107,7 @@ func (b *scoreboard) deliver(r *record, d *delivery) {
 	if k := &b.rack; k.rtt == 0 || sentAfter(r.at, r.to, k.at, k.end) {
 		k.at, k.end, k.rtt = r.at, r.to, rtt
 	}
+	b.rate.update(r)
 }
 
 // reorderWindow is RACK_update_reo_wnd of RFC 8985 §6.2, step 4.
@@ -161,6 +165,9 @@ func (b *scoreboard) detect(now, window time.Duration) (lost int, again time.Dur
 		// a segment is lost when it was sent RACK.rtt + RACK.reo_wnd ago
 		if left := r.at + k.rtt + window - now; left <= 0 {
 			lost += b.lose(i)
+			if b.model != nil {
+				b.model.Lost(now, b.lostRun(r))
+			}
 		} else {
 			again = max(again, left)
 		}

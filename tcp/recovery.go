@@ -76,28 +76,11 @@ func (t *TCB) recover(now time.Duration, text int, s Sample) {
 func (t *TCB) loseAll(now time.Duration, why Cause) {
 	t.snd.rtx, t.snd.lost, t.snd.cause = t.snd.una, t.snd.nxt, why
 	if t.board != nil {
-		t.board.loseAll(now, false)
+		t.board.loseAll(now, now, false, nil)
 		t.snd.lost = maxSeq(t.snd.una, t.snd.iss+1) // only a SYN is not on the scoreboard
 	}
 	t.snd.inflated, t.snd.dups = 0, 0
 	t.snd.timing = false
-}
-
-// congestion is the congestion control, made when it is first asked for.
-func (t *TCB) congestion(now time.Duration) Congestion {
-	if t.cc == nil {
-		if t.c.Congestion != nil {
-			t.cc = t.c.Congestion(t.textMSS())
-		} else {
-			t.cc = NewCubic(t.textMSS())
-		}
-		if t.snd.synAgain {
-			// RFC 5681 §3.1: "If the SYN or SYN/ACK is lost, the initial window used by a sender after a correctly
-			// transmitted SYN MUST be one segment". How much the path bears is as unknown as before.
-			t.cc.Timeout(now, Sample{InFlight: maxCwnd})
-		}
-	}
-	return t.cc
 }
 
 // rto is the retransmission timeout with its back-off.

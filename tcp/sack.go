@@ -13,6 +13,7 @@ func (t *TCB) sentText(now time.Duration, s *Segment) {
 	t.snd.rtx, t.snd.lost = t.snd.nxt, t.snd.nxt
 	t.snd.override = false
 	t.snd.sentAt = now
+	t.pace(now, n)
 	if idle {
 		t.set(timerUser, now+t.userTimeout())
 	}
@@ -28,8 +29,7 @@ func (t *TCB) sentText(now time.Duration, s *Segment) {
 		return
 	}
 	if t.board == nil {
-		t.board = &scoreboard{buf: make([]record, 0, 8)}
-		t.snd.boards = min(t.snd.boards, 254) + 1
+		t.newBoard()
 	}
 	b := t.board
 	b.push(s.Seq, t.snd.nxt, now)
@@ -48,7 +48,7 @@ func (t *TCB) room(now time.Duration) int {
 	}
 	p := b.pipe()
 	room := cc.Window() - p
-	if t.snd.recovering {
+	if t.snd.recovering && !t.modelled {
 		room = b.prr.room
 	}
 	if p == 0 {
@@ -72,14 +72,14 @@ func (t *TCB) nextLost(now time.Duration, s *Segment) bool {
 	seq := k.Left
 	o := t.options(now)
 	mss := int(t.snd.mss) - o.Len()
-	n := min(k.Right.From(seq), (t.snd.una + Seq(t.snd.wnd)).From(seq), t.packets(mss))
+	n := min(k.Right.From(seq), (t.snd.una + Seq(t.snd.wnd)).From(seq), t.quantum(t.packets(mss)))
 	room := t.room(now)
 	if i == b.head {
 		room = max(room, t.textMSS()) // the first loss is repaired whatever the window (RFC 5681 §3.2, step 3)
 	}
 	text := min(t.sendq.end.From(seq), n)
 	t.snd.limited = n > 0 && room < max(min(text, t.textMSS()), 1) // a FIN alone takes room for one
-	if n <= 0 || t.snd.limited {
+	if n <= 0 || t.snd.limited || t.paced(now) {
 		return false
 	}
 	if n > room {
@@ -91,6 +91,7 @@ func (t *TCB) nextLost(now time.Duration, s *Segment) bool {
 	}
 	b.resent(i, s.End(), now)
 	b.prr.send(s.Len())
+	t.pace(now, s.Len())
 	b.revert.resent(s.Len(), t.stamp(now))
 	t.again++
 	if t.timers[timerRetransmit] == 0 || seq == t.snd.una {
@@ -107,12 +108,13 @@ func (t *TCB) sackAcked(now time.Duration, a *arrival, advanced bool) {
 	if t.ts && a.Options.HasTimestamps && a.Options.TSEcr != 0 {
 		d.hasEcho, d.echo = true, a.Options.TSEcr-t.tsOffset
 	}
+	b.rate.known = false
 	b.acknowledge(t.snd.una, &d)
 	t.reported(a, &d)
 	if b.reneged() {
 		// RFC 2018 §8: what SACK reported is kept until SND.UNA passes it, so that all of it can be sent again to a receiver
 		// that has thrown it away.
-		b.loseAll(now, true)
+		b.loseAll(now, now, true, nil)
 		t.snd.cause = CauseFast
 	}
 	if d.oldest != 0 {
@@ -121,8 +123,9 @@ func (t *TCB) sackAcked(now time.Duration, a *arrival, advanced bool) {
 		t.snd.backoff = 0
 		t.rtt.min = min(t.rtt.min, d.newest)
 	} else if advanced {
-		d.newest = t.measure(now, a)
+		d.coarse = t.measure(now, a)
 	}
+	b.rate.conclude(now, t.rtt.min)
 	probe := b.tail.sent && b.tail.again && d.dsack && d.duplicate == b.tail.probe
 	repaired := t.probeAcked(a, &d)
 	if d.dsack && !probe {
@@ -176,23 +179,76 @@ func (t *TCB) respond(now time.Duration, d *delivery) {
 		t.cc.Recovered(now)
 		b.rack.recovered()
 	}
+	if t.modelled {
+		t.respondModel(now, d)
+		return
+	}
 	switch {
 	case t.snd.recovering:
 		t.snd.cause = CauseFast
 		b.prr.delivered(d, b.pipe(), t.cc.Ssthresh(), t.textMSS())
 	case d.lost > 0 && t.snd.recover.LessEq(t.snd.una):
-		t.cc.Loss(now, Sample{Acked: d.octets, Lost: d.lost, InFlight: d.pipe, RTT: d.newest})
-		t.snd.recover, t.snd.recovering, t.snd.cause = t.snd.nxt, true, CauseFast
-		b.tail.sent = false
-		b.revert.begin(t.snd.una)
+		t.beginRecovery(now, d)
 		b.prr.begin(d, b.total, b.sacked)
 		b.prr.delivered(d, b.pipe(), t.cc.Ssthresh(), t.textMSS())
 	case d.octets > 0:
-		t.cc.Acked(now, Sample{Acked: d.octets, Lost: d.lost, InFlight: d.pipe, RTT: d.newest, AppLimited: !t.snd.limited})
+		t.cc.Acked(now, Sample{Acked: d.octets, Lost: d.lost, InFlight: d.pipe, RTT: max(d.newest, d.coarse), AppLimited: !t.snd.limited})
 	}
+	t.keepRecover()
+}
+
+// respondModel is respond where congestion control models the path: it decides of each acknowledgement, and what it
+// says of the window holds in recovery as well.
+func (t *TCB) respondModel(now time.Duration, d *delivery) {
+	b, m := t.board, t.model()
+	switch {
+	case t.snd.recovering:
+		t.snd.cause = CauseFast
+	case d.lost > 0 && t.snd.recover.LessEq(t.snd.una):
+		t.beginRecovery(now, d)
+	}
+	if d.octets > 0 {
+		s := b.tell(now, t.rtt.min)
+		s.Acked, s.Lost, s.RTT = d.octets, d.lost, d.newest
+		s.WindowLimited, s.Recovering = t.snd.limited, t.snd.una.Less(t.snd.recover)
+		if m.Delivered(now, s); s.Discount {
+			b.discount()
+		}
+	}
+	t.keepRecover()
+}
+
+// beginRecovery begins a recovery.
+func (t *TCB) beginRecovery(now time.Duration, d *delivery) {
+	t.cc.Loss(now, Sample{Acked: d.octets, Lost: d.lost, InFlight: d.pipe, RTT: max(d.newest, d.coarse)})
+	t.snd.recover, t.snd.recovering, t.snd.cause = t.snd.nxt, true, CauseFast
+	t.board.tail.sent = false
+	t.board.revert.begin(t.snd.una)
+}
+
+// keepRecover keeps the end of a recovery that is over within 2³¹ of SND.UNA.
+func (t *TCB) keepRecover() {
 	if !t.snd.recovering && t.snd.recover.LessEq(t.snd.una) {
-		t.snd.recover = t.snd.una - 1 // it stays within 2³¹ of SND.UNA
+		t.snd.recover = t.snd.una - 1
 	}
+}
+
+// newBoard makes the scoreboard.
+func (t *TCB) newBoard() {
+	t.board = &scoreboard{buf: make([]record, 0, 8), model: t.model()}
+	t.board.rate.delivered = int64(t.textOut)
+	if t.snd.boards > 0 {
+		t.board.discount() // the one before it went since there was nothing to send
+	}
+	t.snd.boards = min(t.snd.boards, 254) + 1
+}
+
+// silent reports whether the user had nothing to send when something was last in flight.
+func (t *TCB) silent() bool {
+	if t.board == nil {
+		return t.snd.boards > 0
+	}
+	return t.board.rate.limitedTo != 0
 }
 
 // timedOut marks what the retransmission timer takes for lost. RFC 8985 §6.3: the first segment, and what was sent so
@@ -209,7 +265,7 @@ func (t *TCB) timedOut(now time.Duration) {
 		b.revert.frto = frtoFirst // RFC 5682 §3.1: a timeout in the midst of a recovery is not examined
 	}
 	window := t.reorderWindow()
-	b.loseAll(now-b.rack.rtt-window, b.reneged())
+	b.loseAll(now, now-b.rack.rtt-window, b.reneged(), t.model())
 	b.tail = tail{}
 	b.pending = pendingNone
 	t.stop(timerLoss)

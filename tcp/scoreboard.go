@@ -13,6 +13,7 @@ const (
 	fateLost                     // it is taken for lost, and waits to be sent again
 	fateAgain                    // it was sent more than once
 	fateBlurred                  // parts of it were sent earlier than it says
+	fateLimited                  // the user had nothing more to send when it was
 )
 
 // record is a run of octets that left at one instant and has had one fate: a packet, a super-segment or several.
@@ -20,6 +21,7 @@ type record struct {
 	from, to Seq
 	at       time.Duration // when it was sent last
 	fate     fate
+	sent     stamp
 }
 
 func (r *record) octets() int { return r.to.From(r.from) }
@@ -30,15 +32,17 @@ func (r *record) octets() int { return r.to.From(r.from) }
 type scoreboard struct {
 	buf    []record // buf[head:] is outstanding
 	head   int
-	total  int // octets of all records,
-	sacked int // of those which SACK reported,
-	lost   int // and of those which wait to be sent again
-	search Seq // nothing before it is lost
+	total  int       // octets of all records,
+	sacked int       // of those which SACK reported,
+	lost   int       // and of those which wait to be sent again
+	search Seq       // nothing before it is lost
+	model  PathModel // hears of what is found lost; nil: nobody does
 
 	rack   rack
 	tail   tail
 	prr    prr
 	revert revert
+	rate   rate
 
 	pending pending // what timerLoss stands for
 }
@@ -56,17 +60,23 @@ func (b *scoreboard) pipe() int { return b.total - b.sacked - b.lost }
 
 // push appends what was sent for the first time, [from, to), at now.
 func (b *scoreboard) push(from, to Seq, now time.Duration) {
-	b.total += to.From(from)
+	octets := to.From(from)
+	b.total += octets
+	sent := b.stamp(octets, now)
+	var f fate
+	if b.rate.limitedTo != 0 {
+		f = fateLimited
+	}
 	if n := len(b.buf); n > b.head {
 		last := &b.buf[n-1]
 		switch {
-		case last.fate&^fateBlurred != 0:
+		case last.fate&^(fateBlurred|fateLimited) != 0:
 		case last.at == now:
-			last.to = to
+			last.to, last.sent.inFlight = to, sent.inFlight
 			return
 		case n-b.head >= maxRecords:
 			// It counts as sent later than it was, so that nothing is taken for lost too early.
-			last.to, last.at, last.fate = to, now, fateBlurred
+			last.to, last.at, last.fate, last.sent = to, now, f|fateBlurred, sent
 			return
 		}
 	} else {
@@ -76,7 +86,7 @@ func (b *scoreboard) push(from, to Seq, now time.Duration) {
 		b.buf = b.buf[:copy(b.buf, b.buf[b.head:])]
 		b.head = 0
 	}
-	b.buf = append(b.buf, record{from: from, to: to, at: now})
+	b.buf = append(b.buf, record{from, to, now, f, sent})
 }
 
 // find returns the index of the first record that ends behind s.
@@ -192,21 +202,22 @@ func (b *scoreboard) lose(i int) (octets int) {
 	}
 	r.fate |= fateLost
 	b.lost += r.octets()
+	b.rate.lost += int64(r.octets())
 	b.search = minSeq(b.search, r.from)
 	return r.octets()
 }
 
 // loseAll marks as lost what was sent at or before at, and the first record in any case. Where forget is set, what SACK
 // reported counts no more.
-func (b *scoreboard) loseAll(at time.Duration, forget bool) {
+func (b *scoreboard) loseAll(now, at time.Duration, forget bool, m PathModel) {
 	for i := b.head; i < len(b.buf); i++ {
 		r := &b.buf[i]
 		if forget && r.fate&fateSacked != 0 {
 			b.sacked -= r.octets()
 			r.fate = r.fate&^fateSacked | fateAgain // when it was sent is not known any more
 		}
-		if i == b.head || r.at <= at {
-			b.lose(i)
+		if (i == b.head || r.at <= at) && b.lose(i) > 0 && m != nil {
+			m.Lost(now, b.lostRun(r))
 		}
 	}
 }
@@ -255,6 +266,10 @@ func (b *scoreboard) resent(i int, to Seq, now time.Duration) {
 		r := &b.buf[j]
 		b.forget(r.fate, r.octets())
 		r.at, r.fate = now, fateAgain
+	}
+	b.buf[i].sent = b.stamp(to.From(b.buf[i].from), now)
+	if b.rate.limitedTo != 0 {
+		b.buf[i].fate |= fateLimited
 	}
 	if j-i > 1 {
 		b.buf[i].to = b.buf[j-1].to

@@ -29,6 +29,9 @@ func (t *TCB) nextAgain(now time.Duration, s *Segment) bool {
 	o := t.options(now)
 	n := min(t.snd.lost.From(seq), (t.snd.una + Seq(t.snd.wnd)).From(seq), t.packets(int(t.snd.mss)-o.Len()))
 	room := t.congestion(now).Window() - seq.From(t.snd.una)
+	if t.paced(now) {
+		return false
+	}
 	if seq == t.snd.una {
 		room = max(room, t.textMSS()) // the first loss is repaired whatever the window (RFC 5681 §3.2, step 3)
 	}
@@ -45,6 +48,7 @@ func (t *TCB) nextAgain(now time.Duration, s *Segment) bool {
 		s.Flags |= FIN
 	}
 	t.snd.rtx = s.End()
+	t.pace(now, s.TextLen())
 	t.again++
 	if t.timers[timerRetransmit] == 0 || s.Cause == CauseFast {
 		t.set(timerRetransmit, now+t.rto())
@@ -81,6 +85,7 @@ func (t *TCB) nextText(now time.Duration, s *Segment) bool {
 	fin := t.finQueued && t.snd.nxt.LessEq(t.sendq.end)
 	if queued == 0 && !fin {
 		t.snd.limited = false
+		t.checkLimited(now)
 		return false
 	}
 	o := t.options(now)
@@ -119,13 +124,16 @@ func (t *TCB) mayText(now time.Duration, queued int, fin bool, mss int) (n int, 
 		cc.Idle(now)
 		t.snd.sentAt = now
 	}
+	if flight == 0 && t.modelled && t.silent() {
+		t.model().Restart(now)
+	}
 	room := t.room(now)
 	if flight == 0 {
 		room = max(room, mss)
 	}
 	usable := t.usable()
 	t.snd.limited = room < min(queued, mss) && room < usable
-	n = t.whole(max(min(queued, usable, room, t.packets(mss)), 0), queued, fin, mss)
+	n = t.whole(max(min(queued, usable, room, t.quantum(t.packets(mss))), 0), queued, fin, mss)
 	if !t.worth(n, queued, fin, usable, room, mss) {
 		if flight == 0 && t.timers[timerRetransmit] == 0 {
 			// nothing is outstanding whose acknowledgement would open the window: ask for it, or override
@@ -137,7 +145,7 @@ func (t *TCB) mayText(now time.Duration, queued int, fin bool, mss int) (n int, 
 		}
 		return 0, false
 	}
-	return n, true
+	return n, !t.paced(now)
 }
 
 // whole cuts n octets to whole packets where more is to follow.

@@ -38,6 +38,7 @@ type TCB struct {
 	scaled     bool // window scaling was agreed on (RFC 7323 §2.2)
 	sack       bool // SACK was agreed on (RFC 2018 §2)
 	fresh      bool // soft was noted after the peer was last heard of
+	modelled   bool // cc is a PathModel
 
 	snd    sender
 	rcv    receiver
@@ -91,6 +92,7 @@ type sender struct {
 	timed         Seq   // an acknowledgement of this ends the measurement of the RTT
 	timedAt       time.Duration
 	sentAt        time.Duration // when text was last sent
+	departs       time.Duration // when text may leave, where cc names a rate
 }
 
 // receiver is the receive side: RFC 9293 §3.3.1's receive sequence variables and what acknowledging needs.
@@ -131,6 +133,7 @@ const (
 	timerUser // R2 of RFC 9293 §3.8.3
 	timerWait // TIME-WAIT, or FIN-WAIT-2 of a connection that the user has let go
 	timerLoss // what RACK waits for: see pending
+	timerPacing
 	numTimers
 )
 

@@ -54,6 +54,7 @@ func (t *TCB) Expire(now time.Duration) (ev Event) {
 			t.end(None)
 		case timerLoss:
 			t.expireLoss(now)
+		case timerPacing: // Next may send again
 		}
 	}
 	if t.state == Closed {
@@ -110,7 +111,7 @@ func (t *TCB) retransmit(now time.Duration, syn bool, ev *Event) {
 	}
 	if syn {
 		t.snd.synAgain = true
-	} else if t.cc != nil {
+	} else if t.cc != nil && !t.modelled {
 		flight := t.snd.nxt.From(t.snd.una)
 		if t.board != nil {
 			flight = t.board.pipe()
@@ -121,6 +122,9 @@ func (t *TCB) retransmit(now time.Duration, syn bool, ev *Event) {
 	t.snd.backoff = min(t.snd.backoff, 254) + 1
 	if t.board != nil && !syn {
 		t.timedOut(now)
+		if m := t.model(); m != nil {
+			m.Timeout(now, Sample{InFlight: t.board.pipe()}) // what is left in flight
+		}
 	} else {
 		t.loseAll(now, CauseRTO)
 	}
