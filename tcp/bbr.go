@@ -52,28 +52,28 @@ const (
 
 // The constants of the draft.
 const (
-	bbrLossThresh    = 0.02 // BBR.LossThresh
-	bbrBeta          = 0.7  // BBR.Beta: no larger a step down than CUBIC's
-	bbrHeadroom      = 0.15 // BBR.Headroom
-	bbrMargin        = 0.99 // 1 - BBR.PacingMarginPercent
-	bbrMinPipe       = 4    // BBR.MinPipeCwnd, in packets
-	bbrFullLosses    = 6    // BBRStartupFullLossCnt
-	bbrFullRounds    = 3    // §5.3.1.2: rounds without growth
-	bbrMinRTTFilter  = 10 * time.Second
-	bbrProbeRTTTime  = 200 * time.Millisecond // BBR.ProbeRTTDuration
-	bbrRenoRounds    = 63                     // §5.3.3.6: T_reno_bound
-	bbrExtraRounds   = 5                      // half of BBR.ExtraAckedFilterLen: its filter has two slots
-	bbrProbeWait     = 2 * time.Second        // §5.3.3.6: T_bbr is this and up to a second more
-	bbrDrainRounds   = 3                      // §5.3.2
-	bbrUpRounds      = 30                     // §5.3.3.8: the steps of inflight_longterm double at most so often
-	bbrSampleLosses  = 6                      // losses that a decision wants: see bbr.excess
-	bbrSmallFlight   = 0.1                    // and the share of a small flight that is as good
-	bbrNominalRTT    = time.Millisecond       // §5.6.2: where no RTT is known
-	bbrUnbounded     = math.MaxInt64          // Infinity
-	bbrFullBWGrowth  = 1.25                   // §5.3.1.2
-	bbrQuantaInPipe  = 3                      // §5.5.8.1: C.send_quantum in the sender, the device and the receiver
-	bbrUpPackets     = 2                      // §5.6.4.2: more in flight in ProbeBW_UP
-	bbrSamplePackets = bbrSampleLosses / bbrLossThresh
+	bbrLossThresh   = 0.02 // BBR.LossThresh
+	bbrBeta         = 0.7  // BBR.Beta: no larger a step down than CUBIC's
+	bbrHeadroom     = 0.15 // BBR.Headroom
+	bbrMargin       = 0.99 // 1 - BBR.PacingMarginPercent
+	bbrMinPipe      = 4    // BBR.MinPipeCwnd, in packets
+	bbrFullLosses   = 6    // BBRStartupFullLossCnt
+	bbrFullRounds   = 3    // §5.3.1.2: rounds without growth
+	bbrMinRTTFilter = 10 * time.Second
+	bbrProbeRTTTime = 200 * time.Millisecond // BBR.ProbeRTTDuration
+	bbrRenoRounds   = 63                     // §5.3.3.6: T_reno_bound
+	bbrExtraRounds  = 5                      // half of BBR.ExtraAckedFilterLen: its filter has two slots
+	bbrProbeWait    = 2 * time.Second        // §5.3.3.6: T_bbr is this and up to a second more
+	bbrDrainRounds  = 3                      // §5.3.2
+	bbrUpRounds     = 30                     // §5.3.3.8: the steps of inflight_longterm double at most so often
+	bbrSampleLosses = 6                      // losses that a decision wants: see bbr.excess
+	bbrSmallFlight  = 0.1                    // and the share of a small flight that is as good
+	bbrNominalRTT   = time.Millisecond       // §5.6.2: where no RTT is known
+	bbrUnbounded    = math.MaxInt64          // Infinity
+	bbrFullBWGrowth = 1.25                   // §5.3.1.2
+	bbrQuantaInPipe = 3                      // §5.5.8.1: C.send_quantum in the sender, the device and the receiver
+	bbrUpPackets    = 2                      // §5.6.4.2: more in flight in ProbeBW_UP
+	bbrJudgePackets = 20 / bbrLossThresh     // what bbr.adaptShort judges at once: 20 losses at the threshold
 )
 
 // bbr is the state of one connection. Rates are octets a second, volumes octets.

@@ -146,11 +146,11 @@ func (b *bbr) updateShort(s *RateSample) {
 // adaptShort is AdaptLowerBoundsFromCongestion of §5.5.10.3. As the draft has it, each round with a loss takes the rate
 // down to what that round delivered, which is less than was sent by the margin of pacing and the loss: at 1 % random loss,
 // 60 rounds of 2 % leave a third of the rate. It departs from that in judging the loss, by the draft's own 2 %, over as
-// many rounds as it takes to see bbrSampleLosses at that rate, or over one that loses a tenth.
+// many rounds as it takes to send bbrJudgePackets, or over one that loses a tenth.
 func (b *bbr) adaptShort() {
 	b.lostSum += b.lostRound
 	b.volumeSum += b.inflightLatest
-	if b.volumeSum < bbrSamplePackets*b.mss && float64(b.lostRound) <= bbrSmallFlight*float64(b.inflightLatest) {
+	if b.volumeSum < bbrJudgePackets*b.mss && float64(b.lostRound) <= bbrSmallFlight*float64(b.inflightLatest) {
 		return
 	}
 	much := float64(b.lostSum) > bbrLossThresh*float64(b.volumeSum)

@@ -33,7 +33,8 @@ type Congestion interface {
 	Window() int
 	// Ssthresh is the slow-start threshold in octets, 0 where none is set yet.
 	Ssthresh() int
-	// Pacing is the rate to send at in octets a second; 0: as fast as the window allows.
+	// Pacing is the rate to send at in octets a second. Where it is 0 at first, the connection sends as fast as the
+	// window allows, and does not ask again.
 	Pacing() int64
 	// Name is the algorithm's name, such as "reno".
 	Name() string
@@ -69,6 +70,7 @@ func (t *TCB) congestion(now time.Duration) Congestion {
 		return t.cc
 	}
 	t.cc = t.newCongestion(now)
+	t.paces = t.cc.Pacing() > 0
 	if t.snd.synAgain {
 		// RFC 5681 §3.1: "If the SYN or SYN/ACK is lost, the initial window used by a sender after a correctly
 		// transmitted SYN MUST be one segment". How much the path bears is as unknown as before.

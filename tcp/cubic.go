@@ -22,6 +22,7 @@ type cubic struct {
 	ackedAt   time.Duration // the last acknowledgement that was looked at
 	prior     *cubicPrior   // what Undo goes back to; nil: nothing
 	hystart   hystart
+	valid     validity
 }
 
 // cubicPrior is the state before the last reduction (RFC 9438 §4.9).
@@ -54,11 +55,17 @@ func (q *cubic) Acked(now time.Duration, s Sample) {
 	n := int32(min(s.Acked, maxCwnd))
 	since := now - q.ackedAt
 	q.ackedAt = now
+	limited := s.limited(q.cwnd)
+	if limited {
+		q.valid.since = 0
+	} else {
+		q.valid.unused(now, q.mss, &q.cwnd, &q.ssthresh)
+	}
 	if q.slowStart() {
 		q.slow(n, s)
 		return
 	}
-	if !s.limited(q.cwnd) {
+	if !limited {
 		// RFC 9438 §5.8: time in which the sender was limited by the application is no part of the epoch: the window
 		// would else jump afterwards.
 		if q.growing {
@@ -68,11 +75,6 @@ func (q *cubic) Acked(now time.Duration, s Sample) {
 	}
 	q.avoid(now, n, s.RTT)
 }
-
-// limited reports whether the congestion window, and not the user or the peer's window, held the sender back. A window
-// that is not used says nothing about the path (RFC 7661). Half of it is what Linux calls used, for acknowledgements come
-// in lumps.
-func (s *Sample) limited(cwnd int32) bool { return !s.AppLimited && 2*s.InFlight >= int(cwnd) }
 
 func (q *cubic) slowStart() bool { return q.ssthresh == 0 || q.cwnd < q.ssthresh }
 

@@ -12,6 +12,7 @@ type reno struct {
 	priorSS   int32 // and its threshold
 	timedOut  bool  // the timer expired, and nothing was acknowledged since
 	afterRTO  bool  // in the slow start that follows a timeout
+	valid     validity
 }
 
 // maxCwnd is the largest window that a peer can announce: 65535 shifted by 14 (RFC 7323 §2.3).
@@ -31,11 +32,13 @@ func clampMSS(mss int) int32 { return int32(min(max(mss, 1), 65535)) }
 func initialWindow(mss int32) int32 { return min(10*mss, max(2*mss, 14600)) }
 
 // Acked grows the window: by what was acknowledged in slow start, by one MSS a window afterwards.
-func (r *reno) Acked(_ time.Duration, s Sample) {
+func (r *reno) Acked(now time.Duration, s Sample) {
 	r.timedOut = false
 	if !s.limited(r.cwnd) {
+		r.valid.unused(now, r.mss, &r.cwnd, &r.ssthresh)
 		return
 	}
+	r.valid.since = 0
 	n := int32(min(s.Acked, maxCwnd))
 	if r.slowStart() {
 		r.cwnd += min(n, slowLimit(r.cwnd, r.mss, r.afterRTO))

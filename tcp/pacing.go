@@ -27,7 +27,7 @@ func sendQuantum(rate int64, mss int) int {
 
 // paced reports whether it is too early for text, and sets the timer that says when it is not.
 func (t *TCB) paced(now time.Duration) bool {
-	if now >= t.snd.departs {
+	if !t.paces || now >= t.snd.departs {
 		return false
 	}
 	t.set(timerPacing, t.snd.departs)
@@ -36,19 +36,20 @@ func (t *TCB) paced(now time.Duration) bool {
 
 // pace notes that n octets leave. draft-ietf-ccwg-bbr §5.6.2: the next departure is the size over the rate later.
 func (t *TCB) pace(now time.Duration, n int) {
-	rate := t.cc.Pacing()
-	if rate <= 0 {
+	if !t.paces {
 		return
 	}
-	wait := time.Duration(float64(n) * float64(time.Second) / float64(rate))
-	// a rate of next to nothing would silence the connection for good: a packet goes at least each maxRTO
-	t.snd.departs = max(t.snd.departs, now-pacingSlack) + min(wait, maxRTO)
+	wait := maxRTO // a rate of next to nothing does not silence the connection for good
+	if rate := t.cc.Pacing(); rate > 0 {
+		wait = time.Duration(min(float64(n)*float64(time.Second)/float64(rate), float64(maxRTO)))
+	}
+	t.snd.departs = max(t.snd.departs, now-pacingSlack) + wait
 }
 
 // quantum is how much of n octets goes in one segment.
 func (t *TCB) quantum(n int) int {
-	if rate := t.cc.Pacing(); rate > 0 {
-		return min(n, sendQuantum(rate, t.textMSS()))
+	if t.paces {
+		return min(n, sendQuantum(t.cc.Pacing(), t.textMSS()))
 	}
 	return n
 }

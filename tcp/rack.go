@@ -62,10 +62,11 @@ type delivery struct {
 	newest  time.Duration // and of the last
 	coarse  time.Duration // the RTT by timestamps, in whole milliseconds, where there is no other; 0: none
 
-	advanced   bool // SND.UNA moved
-	cumulative bool // what is being delivered stands before it
-	headAgain  bool // what stood first was sent more than once
-	untouched  bool // something that counted as lost, and was not sent again, was delivered (F-RTO)
+	advanced   bool   // SND.UNA moved
+	cumulative bool   // what is being delivered stands before it
+	headAgain  bool   // what stood first was sent more than once,
+	headResent uint16 // and for the second time at this timestamp, its low bits
+	untouched  bool   // something that counted as lost, and was not sent again, was delivered (F-RTO)
 	dsack      bool
 	duplicate  Block // what dsack reports
 }

@@ -21,6 +21,7 @@ type record struct {
 	from, to Seq
 	at       time.Duration // when it was sent last
 	fate     fate
+	resent   uint16 // the low bits of the timestamp that it was first sent again with, where it was
 	sent     stamp
 }
 
@@ -86,7 +87,7 @@ func (b *scoreboard) push(from, to Seq, now time.Duration) {
 		b.buf = b.buf[:copy(b.buf, b.buf[b.head:])]
 		b.head = 0
 	}
-	b.buf = append(b.buf, record{from, to, now, f, sent})
+	b.buf = append(b.buf, record{from, to, now, f, 0, sent})
 }
 
 // find returns the index of the first record that ends behind s.
@@ -123,7 +124,9 @@ func (b *scoreboard) acknowledge(una Seq, d *delivery) {
 		n := gone.octets()
 		b.total -= n
 		b.forget(r.fate, n)
-		d.headAgain = d.headAgain || first && r.fate&fateAgain != 0
+		if first {
+			d.headAgain, d.headResent = r.fate&fateAgain != 0, r.resent
+		}
 		if r.fate&fateSacked == 0 {
 			b.deliver(&gone, d)
 		}
@@ -265,6 +268,9 @@ func (b *scoreboard) resent(i int, to Seq, now time.Duration) {
 		}
 		r := &b.buf[j]
 		b.forget(r.fate, r.octets())
+		if r.fate&fateAgain == 0 {
+			r.resent = uint16(ticks(now))
+		}
 		r.at, r.fate = now, fateAgain
 	}
 	b.buf[i].sent = b.stamp(to.From(b.buf[i].from), now)

@@ -39,6 +39,7 @@ type TCB struct {
 	sack       bool // SACK was agreed on (RFC 2018 §2)
 	fresh      bool // soft was noted after the peer was last heard of
 	modelled   bool // cc is a PathModel
+	paces      bool // cc names a rate
 
 	snd    sender
 	rcv    receiver

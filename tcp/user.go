@@ -249,8 +249,6 @@ func (t *TCB) Info() Info {
 		SRTT: t.rtt.srtt, RTTVar: t.rtt.rttvar, RTO: t.rto(), Backoff: int(t.snd.retries),
 		Retransmits: t.again, SegmentsIn: t.segsIn, SegmentsOut: t.segsOut, BytesIn: t.textIn, BytesOut: t.textOut,
 	}
-	if t.cc != nil {
-		i.Cwnd, i.Ssthresh = t.cc.Window(), t.cc.Ssthresh()
-	}
+	t.measured(&i)
 	return i
 }
