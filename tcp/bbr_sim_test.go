@@ -69,6 +69,7 @@ func (d *dumbbell) run(end time.Duration) {
 		d.r = rand.New(rand.NewPCG(7, 9))
 		d.flows = make([]*dumbFlow, len(d.start))
 	}
+	d.flush() // the user may have something to send by now
 	for {
 		at := time.Duration(1 << 62)
 		for i, f := range d.flows {
@@ -130,9 +131,13 @@ func (d *dumbbell) step() {
 			f.got += int64(f.recv.Read(d.now, dumbZero))
 		}
 	}
+	d.flush()
+}
+
+func (d *dumbbell) flush() {
 	for i, f := range d.flows {
 		if f != nil {
-			d.flush(i)
+			d.send(i)
 		}
 	}
 }
@@ -149,7 +154,7 @@ func (d *dumbbell) open(i int) {
 	d.put(d.now+d.delay/2, i, false, s)
 }
 
-func (d *dumbbell) flush(i int) {
+func (d *dumbbell) send(i int) {
 	f := d.flows[i]
 	var s Segment
 	// what the user writes is never more than a window ahead, so that memory stays small
