@@ -60,8 +60,9 @@ const (
 type Chunk struct {
 	Bytes []byte // SmallChunk or LargeChunk octets
 	next  *Chunk
-	start Seq // sequence number of Bytes[0]
-	fill  int // octets of Bytes that belong to the pipe
+	start Seq // sequence number of Bytes[off]
+	off   int // octets of Bytes in front of the text: the headers that it came with
+	fill  int // octets from off on that belong to the pipe
 }
 
 // NewChunk makes a chunk of n octets. Memory's implementations use it.
