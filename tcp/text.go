@@ -35,6 +35,9 @@ func (t *TCB) takeText(now time.Duration, a *arrival, ev *Event) {
 		*ev |= DropAfterClose.event()
 		return
 	}
+	if t.ts && a.Options.HasTimestamps && a.len >= int(t.rcv.full) {
+		t.buf.timeEcho(now, t.tsOffset, a.Options.TSEcr)
+	}
 	ok := false
 	from := maxSeq(a.seq, t.rcv.nxt)
 	if t.rcv.nxt.Less(from) {
