@@ -61,6 +61,11 @@ type Packet struct {
 	Head    []byte   // received: the whole packet; sent: the headers, or the whole packet
 	Text    [][]byte // sent: the payload that follows Head, in any number of pieces; received: nil
 	Offload Offload  // what is left for the device to do, or what it has done
+	// Buffer, of a received packet, is where the queue keeps the memory of Head, which begins At bytes from its start. A
+	// reader who wants to keep the bytes puts another slice of the same length there: the queue fills that one next, and
+	// this is the reader's. It is nil where the memory is not to be had.
+	Buffer *[]byte
+	At     int
 	// Comment is for a Capture, which writes it beside the packet; other devices pass it over. The sender sets it, and
 	// the reader of a received packet may, until it reads again: why the packet was dropped, say.
 	Comment string
@@ -188,6 +193,9 @@ type Stats struct {
 // ErrFull says that a Write found no room for all of its packets. What was not taken may be written again when the
 // queue is Ready.
 var ErrFull = errors.New("link: queue is full")
+
+// bufferLen is the length of the memory that a reader may keep (Packet.Buffer): 64 KB, the chunk of those who do.
+const bufferLen = 64 << 10
 
 // errClosed is what Read and Write return once the device is closed.
 var errClosed = fmt.Errorf("link: %w", net.ErrClosed)

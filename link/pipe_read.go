@@ -38,6 +38,9 @@ func (w *wire) take(p []Packet) (n int) {
 		b := from.pop()
 		w.taken.push(b)
 		p[n] = Packet{Head: b.bytes[:b.n], Offload: b.offload}
+		if len(b.bytes) == bufferLen {
+			p[n].Buffer = &b.bytes
+		}
 		n++
 	}
 	w.count -= n
@@ -202,7 +205,14 @@ func (w *wire) buffer(n int) *buffer {
 	if b, ok := w.spareLarge.Get().(*buffer); ok {
 		return b
 	}
-	return &buffer{bytes: make([]byte, max(w.config.MTU, w.config.GSO)+maxFrameHeader)}
+	size := max(w.config.MTU, w.config.GSO)
+	if w.config.Ethernet {
+		size += maxFrameHeader
+	}
+	if size > bufferLen/2 {
+		size = max(size, bufferLen)
+	}
+	return &buffer{bytes: make([]byte, size)}
 }
 
 // recycle takes back a buffer that nobody looks at any more. w.mu is held.

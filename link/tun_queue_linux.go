@@ -13,10 +13,12 @@ const (
 	// tunFrame is the most that one read from the device yields: the virtio header and a super-segment. The kernel
 	// makes none larger than 64 KB unless told to (GSO_LEGACY_MAX_SIZE of <linux/netdevice.h>, 65536).
 	tunFrame = VirtioLen + maxFrameHeader + 65536
-	// tunArena holds what one Read of a queue returns: one packet of any size, and as many more as leave room for
-	// another of any size. Four frames let acknowledgements answer three super-segments at once, which measured better
-	// than two with several connections, and eight no better than four.
-	tunArena = 4 * tunFrame
+	// tunBuffers is how many buffers one Read of a queue fills: each holds one super-segment, or many small packets.
+	// Four let acknowledgements answer several super-segments at once, which measured better than two with several
+	// connections, and eight no better than four.
+	tunBuffers = 4
+	// tunSmall is what counts as a small packet: one of ordinary Ethernet.
+	tunSmall = 2048
 	// maxPieces is how many pieces writev(2) takes (IOV_MAX of <limits.h>).
 	maxPieces = 1024
 )
@@ -28,7 +30,10 @@ type tunQueue struct {
 
 	// The reader's: receive runs under the poller, and talks to Read through these.
 	receive func(fd uintptr) bool
-	arena   []byte
+	buffers [tunBuffers][]byte // a reader may keep one, and leave another: Packet.Buffer
+	spill   []byte             // what of a packet a buffer has no room for
+	long    []byte             // a packet that no buffer has room for
+	pieces  [2]unix.Iovec
 	into    []Packet
 	n       int
 	err     error
@@ -37,7 +42,10 @@ type tunQueue struct {
 }
 
 func newTUNQueue(t *tun, conn syscall.RawConn) *tunQueue {
-	q := &tunQueue{tun: t, conn: conn, arena: make([]byte, tunArena)}
+	q := &tunQueue{tun: t, conn: conn, spill: make([]byte, tunFrame)}
+	for k := range q.buffers {
+		q.buffers[k] = make([]byte, bufferLen)
+	}
 	q.receive = q.read // made once: a method value is an allocation
 	return q
 }
@@ -64,17 +72,18 @@ func (q *tunQueue) Read(p []Packet) (int, error) {
 }
 
 // read reads packets until there are no more. It returns false if there are none, for the poller to wait.
+//
+// Small packets share a buffer. A large one is the last in its buffer, and mostly the only one: then its bytes stand where
+// a reader may keep them.
 func (q *tunQueue) read(fd uintptr) bool {
-	free := q.arena
-	for q.n < len(q.into) && len(free) >= tunFrame {
-		n, err := unix.Read(int(fd), free[:tunFrame])
+	k, at := 0, 0 // the buffer, and how much of it is taken
+	for q.n < len(q.into) && k < len(q.buffers) {
+		n, errno := q.readv(fd, q.buffers[k][at:])
 		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
+		case errno == unix.EAGAIN:
 			return q.n > 0
-		case err != nil:
-			q.err = err // comes again at the next Read, if there are packets to return first
+		case errno != 0:
+			q.err = errno // comes again at the next Read, if there are packets to return first
 			return true
 		case n == 0:
 			q.err = unix.EBADFD // no packet is empty: the interface is gone
@@ -82,16 +91,51 @@ func (q *tunQueue) read(fd uintptr) bool {
 		}
 		p := &q.into[q.n]
 		*p = Packet{}
+		b := q.buffers[k][at:]
+		if n > len(b) {
+			if k++; k == len(q.buffers) || n > bufferLen {
+				b, k = q.join(&q.long, b, n), len(q.buffers)
+			} else {
+				b, at = q.join(&q.buffers[k], b, n), 0
+			}
+		}
 		head := q.tun.header
-		if n < head || head > 0 && p.Offload.Decode(free[:n]) != nil || !p.Offload.fits(n-head) {
+		if n < head || head > 0 && p.Offload.Decode(b[:n]) != nil || !p.Offload.fits(n-head) {
 			q.tun.invalid.Add(1)
 			continue
 		}
-		p.Head = free[head:n:n]
-		free = free[n:]
+		p.Head = b[head:n:n]
+		if k < len(q.buffers) {
+			p.Buffer, p.At = &q.buffers[k], at+head
+		}
 		q.n++
+		if at += n; n > tunSmall || at > bufferLen/2 {
+			k, at = k+1, 0
+		}
 	}
 	return true
+}
+
+// readv reads one packet into b, and what b has no room for into spill.
+func (q *tunQueue) readv(fd uintptr, b []byte) (int, unix.Errno) {
+	q.pieces = [2]unix.Iovec{{Base: &b[0]}, {Base: &q.spill[0]}}
+	q.pieces[0].SetLen(len(b))
+	q.pieces[1].SetLen(len(q.spill))
+	for {
+		n, _, errno := unix.Syscall(unix.SYS_READV, fd, uintptr(unsafe.Pointer(&q.pieces[0])), 2)
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+	}
+}
+
+// join puts a packet of n bytes, which begins with b and goes on in spill, into one piece at the start of *to.
+func (q *tunQueue) join(to *[]byte, b []byte, n int) []byte {
+	if len(*to) < n {
+		*to = make([]byte, tunFrame)
+	}
+	copy((*to)[copy(*to, b):], q.spill[:n-len(b)])
+	return *to
 }
 
 // Write sends each packet with one writev(2).

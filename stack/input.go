@@ -262,6 +262,9 @@ func (i *Interface) inputTCP(now time.Duration, in *inbox) {
 		return
 	}
 	in.seg.ECN = m.tos & 3
+	if p := in.packet; p.Buffer != nil && len(in.seg.Text) > 0 {
+		in.seg.Buffer, in.seg.At = p.Buffer, p.At+cap(p.Head)-cap(in.seg.Text[0])
+	}
 	in.flow = tcp.Flow{Local: m.dst.As16(), Remote: m.src.As16(), LocalPort: ports.Dst, RemotePort: ports.Src, Zone: i.zone(m.src, m.dst)}
 	if s.deliver(now, in) {
 		return

@@ -66,8 +66,9 @@ func (t *TCB) updateWindow(now time.Duration, a *arrival) {
 	switch {
 	case t.snd.wnd == 0 && t.timers[timerUser] != 0:
 		// RFC 9293 §3.8.6.1: "As long as the receiving TCP peer continues to send acknowledgments in response to the
-		// probe segments, the sending TCP peer MUST allow the connection to stay open (MUST-37)."
-		t.set(timerUser, now+t.userTimeout())
+		// probe segments, the sending TCP peer MUST allow the connection to stay open (MUST-37)." Until the next probe,
+		// which may be longer than the user's patience, there is nothing that it could acknowledge.
+		t.set(timerUser, max(now, t.timers[timerRetransmit])+t.userTimeout())
 	case t.snd.wnd != 0 && t.snd.probes != 0:
 		t.snd.probes = 0
 		t.stop(timerRetransmit)
@@ -104,6 +105,7 @@ func (t *TCB) acked(now time.Duration, a *arrival, ev *Event) {
 		t.set(timerRetransmit, now+t.rto())
 		t.set(timerUser, now+t.userTimeout())
 	}
+	t.growWrite()
 	*ev |= Progress
 }
 

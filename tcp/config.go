@@ -12,7 +12,8 @@ type Config struct {
 	MaxText int
 	// DefaultMSS is assumed of a peer that names none: 536 for IPv4, 1220 for IPv6 (RFC 9293 §3.7.1). 0 means 536.
 	DefaultMSS uint16
-	// ReadBuffer and WriteBuffer bound the octets that wait in either direction. 0 means DefaultBuffer.
+	// ReadBuffer and WriteBuffer bound the octets that wait in either direction. A connection begins with no more than
+	// 128 KB, and comes to the bound as far as its path and its reader are fast. 0 means DefaultBuffer.
 	ReadBuffer, WriteBuffer int
 	// Memory lends the chunks that hold those octets. Nil means the heap, without a bound.
 	Memory Memory
@@ -60,8 +61,9 @@ const (
 type Chunk struct {
 	Bytes []byte // SmallChunk or LargeChunk octets
 	next  *Chunk
-	start Seq // sequence number of Bytes[0]
-	fill  int // octets of Bytes that belong to the pipe
+	start Seq // sequence number of Bytes[off]
+	off   int // octets of Bytes in front of the text: the headers that it came with
+	fill  int // octets from off on that belong to the pipe
 }
 
 // NewChunk makes a chunk of n octets. Memory's implementations use it.

@@ -448,7 +448,7 @@ func TestWindowWithoutMemory(t *testing.T) {
 	s.take()
 	s.wantDropped(s.text(s.rcv.nxt, 512), DropMemory)
 	edge := s.rcv.edge
-	s.readBuf = 60000
+	s.buf.read = 60000
 	s.text(s.rcv.nxt-512, 512)
 	if g := s.take(); len(g) != 1 || g[0].Ack+Seq(g[0].Window) != edge {
 		t.Errorf("without memory the edge moves from %v: %v with a window of %d", edge, g, g[0].Window)

@@ -125,13 +125,13 @@ func (t *TCB) space() Seq {
 	if t.rcv.starved {
 		return t.rcv.edge
 	}
-	n := int(t.readBuf) - t.rcv.nxt.From(t.recvq.start)
+	n := int(t.buf.read) - t.rcv.nxt.From(t.recvq.start)
 	return t.rcv.nxt + Seq(min(max(n, 0), 65535<<t.rcv.scale))
 }
 
 // silly is the least step of the window's right edge. RFC 9293 §3.8.6.2.2: "keep RCV.NXT+RCV.WND fixed until the
 // reduction satisfies: RCV.BUFF - RCV.USER - RCV.WND >= min( Fr * RCV.BUFF, Eff.snd.MSS )", with Fr = 1/2.
-func (t *TCB) silly() int { return max(min(int(t.readBuf)/2, t.textMSS()), 1) }
+func (t *TCB) silly() int { return max(min(int(t.buf.read)/2, t.textMSS()), 1) }
 
 // moveEdge advances the right edge of the window as far as it may be announced.
 func (t *TCB) moveEdge() {
@@ -179,7 +179,7 @@ func (t *TCB) updateDue() bool {
 		return false
 	}
 	left := t.rcv.edge.From(t.rcv.nxt)
-	if t.timers[timerDelayedACK] != 0 && left >= int(t.readBuf)/32 {
+	if t.timers[timerDelayedACK] != 0 && left >= int(t.buf.read)/32 {
 		return false // an acknowledgement comes in any case, and the peer has enough to go on until then
 	}
 	grown := t.space().From(t.rcv.edge)

@@ -19,12 +19,15 @@ func (p *pipe) reset(at Seq) { *p = pipe{start: at, end: at} }
 
 // limit is where c's room ends: at the next chunk or at the end of its memory.
 func (c *Chunk) limit() Seq {
-	e := c.start + Seq(len(c.Bytes))
+	e := c.start + Seq(len(c.Bytes)-c.off)
 	if c.next != nil {
 		e = minSeq(e, c.next.start)
 	}
 	return e
 }
+
+// bytes is the part of c's memory that has sequence numbers.
+func (c *Chunk) bytes() []byte { return c.Bytes[c.off:] }
 
 // writeAt copies b to sequence number at, which is not before start, over whatever stands there. It returns how many
 // octets found room: fewer than len(b) where m refuses a chunk.
@@ -36,7 +39,7 @@ func (p *pipe) writeAt(m Memory, at Seq, b []byte) int {
 				break
 			}
 		}
-		k := copy(c.Bytes[at-c.start:c.limit()-c.start], b[n:])
+		k := copy(c.bytes()[at-c.start:c.limit()-c.start], b[n:])
 		c.fill = max(c.fill, int(at-c.start)+k)
 		n += k
 		at += Seq(k)
@@ -88,7 +91,7 @@ func (p *pipe) insert(m Memory, prev *Chunk, at Seq, n int) *Chunk {
 	if c == nil {
 		return nil
 	}
-	c.start, c.fill = at-(at-low)%Seq(size), 0
+	c.start, c.off, c.fill = at-(at-low)%Seq(size), 0, 0
 	p.link(prev, c)
 	return c
 }
@@ -124,7 +127,7 @@ func (p *pipe) views(dst [][]byte, from Seq, n int) [][]byte {
 		if i >= j {
 			break
 		}
-		dst = append(dst, c.Bytes[i:j:j])
+		dst = append(dst, c.bytes()[i:j:j])
 		from += Seq(j - i)
 		n -= j - i
 	}
@@ -140,7 +143,7 @@ func (p *pipe) copyTo(b []byte, from Seq, n int) int {
 		if i >= c.fill {
 			break
 		}
-		d := copy(b[k:], c.Bytes[i:c.fill])
+		d := copy(b[k:], c.bytes()[i:c.fill])
 		from += Seq(d)
 		k += d
 	}
@@ -167,9 +170,18 @@ func (p *pipe) unlinkHead() {
 
 // give appends the chunk c, the first n of whose octets are text: 0 < n ≤ len(c.Bytes).
 func (p *pipe) give(c *Chunk, n int) {
-	c.start, c.fill, c.next = p.end, n, nil
+	c.start, c.off, c.fill, c.next = p.end, 0, n, nil
 	p.link(p.tail, c)
 	p.end += Seq(n)
+}
+
+// adopt makes n octets of text the pipe's without copying them: they stand in *buffer from off on, and the chunk c takes
+// that slice in exchange for its own, of the same length. Sequence number at, where they belong, is not before p.end.
+func (p *pipe) adopt(c *Chunk, at Seq, buffer *[]byte, off, n int) {
+	c.Bytes, *buffer = *buffer, c.Bytes
+	c.start, c.off, c.fill, c.next = at, off, n, nil
+	p.link(p.tail, c)
+	p.end = at + Seq(n)
 }
 
 // take removes the first chunk and returns it with its octets from start on, where all that was written to it stands
@@ -179,7 +191,7 @@ func (p *pipe) take(to Seq) (*Chunk, []byte) {
 	if c == nil || to.Less(c.start+Seq(c.fill)) {
 		return nil, nil
 	}
-	b := c.Bytes[p.start.From(c.start):c.fill]
+	b := c.bytes()[p.start.From(c.start):c.fill]
 	p.unlinkHead()
 	c.next = nil
 	p.start = c.start + Seq(c.fill)

@@ -118,7 +118,7 @@ func (x *pipeModel) forget(from, to Seq) {
 
 func (x *pipeModel) step() {
 	there := x.there()
-	switch k := x.rnd.IntN(10); {
+	switch k := x.rnd.IntN(11); {
 	case k < 3:
 		x.write(x.p.end)
 	case k < 4: // into a hole, over what is there, or behind the end
@@ -135,7 +135,23 @@ func (x *pipeModel) step() {
 			x.p.give(c, n)
 			x.end += Seq(n)
 		}
-	case k < 7:
+	case k < 7: // behind the end, with a gap or without
+		if c := x.m.Borrow(LargeChunk); c != nil {
+			off := x.rnd.IntN(100)
+			n := 1 + x.rnd.IntN(LargeChunk-off)
+			buffer := x.random(LargeChunk)
+			before := &buffer[0]
+			at := x.p.end + Seq(x.rnd.IntN(2)*x.rnd.IntN(100000))
+			x.p.adopt(c, at, &buffer, off, n)
+			if len(buffer) != LargeChunk || &buffer[0] == before || &c.Bytes[0] != before {
+				x.t.Fatal("adopt has not exchanged the memory")
+			}
+			for i, v := range c.Bytes[off : off+n] {
+				*x.at(at + Seq(i)) = uint16(v) + 1
+			}
+			x.end = at + Seq(n)
+		}
+	case k < 8:
 		if c, b := x.p.take(there); c != nil {
 			x.compare("take", [][]byte{b}, x.p.start-Seq(len(b)), len(b))
 			x.forget(x.p.start-Seq(len(b)), x.p.start)

@@ -94,6 +94,10 @@ type Segment struct {
 	Cause   Cause
 	Options Options
 	Text    [][]byte // borrowed: one slice or none when received, views of the send pipe when sent
+	// Buffer is where the memory of received Text is kept, which begins At octets from its start; nil where the memory is
+	// not to be had. A TCB that keeps the text as it stands puts another slice of the same length there.
+	Buffer *[]byte
+	At     int
 }
 
 // What Decode finds wrong with a header.
@@ -125,7 +129,7 @@ func (s *Segment) Decode(b []byte) (Ports, error) {
 	if n > HeaderLen {
 		s.Options.decode(b[HeaderLen:n])
 	}
-	s.Text = s.Text[:0]
+	s.Text, s.Buffer = s.Text[:0], nil
 	if len(b) > n {
 		s.Text = append(s.Text, b[n:])
 	}

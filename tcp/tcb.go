@@ -56,8 +56,7 @@ type TCB struct {
 	keep       *keepAlive  // nil: no keep-alive
 	patience   time.Duration
 	tsOffset   uint32
-	readBuf    int32
-	writeBuf   int32
+	buf        buffers
 	mtu        int32
 	maxText    int32
 	again      uint32 // segments sent again, in all
@@ -225,8 +224,7 @@ func (c *Config) synWindow() uint16 {
 
 func newTCB(c *Config, iss Seq) *TCB {
 	t := &TCB{c: c, noDelay: !c.Nagle, mtu: int32(c.segmentSize()), maxText: int32(c.MaxText)}
-	t.readBuf = int32(min(orDefault(c.ReadBuffer, DefaultBuffer), maxCwnd))
-	t.writeBuf = int32(min(orDefault(c.WriteBuffer, DefaultBuffer), maxCwnd))
+	t.buf.init(c)
 	t.snd.iss, t.snd.una, t.snd.nxt, t.snd.recover = iss, iss, iss, iss
 	t.snd.rtx, t.snd.lost = iss, iss
 	t.rcv.full, t.rcv.quick = defaultMSS, quickACKs

@@ -35,6 +35,9 @@ func (t *TCB) takeText(now time.Duration, a *arrival, ev *Event) {
 		*ev |= DropAfterClose.event()
 		return
 	}
+	if t.ts && a.Options.HasTimestamps && a.len >= int(t.rcv.full) {
+		t.buf.timeEcho(now, t.tsOffset, a.Options.TSEcr)
+	}
 	ok := false
 	from := maxSeq(a.seq, t.rcv.nxt)
 	if t.rcv.nxt.Less(from) {
@@ -126,7 +129,7 @@ func (t *TCB) storeAhead(a *arrival, from, end Seq) bool {
 // store writes those of the segment's octets in [from, end) that are not there yet, and returns up to where all are.
 // What arrived first stays, so that nobody can change it.
 func (t *TCB) store(a *arrival, from, end Seq) Seq {
-	if t.readClosed {
+	if t.readClosed || t.adopt(a, from, end) {
 		return end
 	}
 	at := a.seq
@@ -146,6 +149,25 @@ func (t *TCB) store(a *arrival, from, end Seq) Seq {
 		at += Seq(len(b))
 	}
 	return end
+}
+
+// adopt takes the segment's octets [from, end) over with the memory in which they stand, where they are worth a chunk
+// and come behind all that is there. Else it is false.
+func (t *TCB) adopt(a *arrival, from, end Seq) bool {
+	n := end.From(from)
+	if a.Buffer == nil || len(*a.Buffer) != LargeChunk || n < LargeChunk/2 || from.Less(t.recvq.end) {
+		return false
+	}
+	c := t.memory().Borrow(LargeChunk)
+	if c == nil {
+		return false
+	}
+	if len(c.Bytes) != LargeChunk {
+		t.memory().Return(c)
+		return false
+	}
+	t.recvq.adopt(c, from, a.Buffer, a.At+from.From(a.seq), n)
+	return true
 }
 
 // checkFIN is the eighth check of RFC 9293 §3.10.7.4.

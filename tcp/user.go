@@ -25,7 +25,7 @@ func (t *TCB) Room() int {
 	if !t.writable() {
 		return 0
 	}
-	return max(int(t.writeBuf)-t.sendq.end.From(t.sendq.start), 0)
+	return max(int(t.buf.write)-t.sendq.end.From(t.sendq.start), 0)
 }
 
 // Write is SEND (RFC 9293 §3.10.2): it copies what fits into the send pipe and returns how many octets that are. It is
@@ -39,7 +39,7 @@ func (t *TCB) Write(now time.Duration, p []byte) int {
 // no room, and the chunk stays the caller's. A chunk larger than the buffer finds room when the pipe is empty.
 func (t *TCB) Give(now time.Duration, c *Chunk, n int) bool {
 	room := t.Room()
-	if n <= 0 || n > len(c.Bytes) || room == 0 || n > room && room < int(t.writeBuf) {
+	if n <= 0 || n > len(c.Bytes) || room == 0 || n > room && room < int(t.buf.write) {
 		return false
 	}
 	t.checkLimited(now)
@@ -76,7 +76,7 @@ func (t *TCB) Read(now time.Duration, p []byte) int {
 	}
 	n = t.recvq.copyTo(p, t.recvq.start, n)
 	t.recvq.discard(t.recvq.start+Seq(n), &t.free)
-	t.hasRead()
+	t.hasRead(now)
 	return n
 }
 
@@ -99,12 +99,13 @@ func (t *TCB) Take(now time.Duration) (c *Chunk, p []byte) {
 		p = c.Bytes[:t.recvq.copyTo(c.Bytes, t.recvq.start, n)]
 		t.recvq.discard(t.recvq.start+Seq(len(p)), &t.free)
 	}
-	t.hasRead()
+	t.hasRead(now)
 	return c, p
 }
 
 // hasRead notes that the receive pipe became shorter.
-func (t *TCB) hasRead() {
+func (t *TCB) hasRead(now time.Duration) {
+	t.growRead(now)
 	t.rcv.starved = false
 	if t.state == Closed && t.Buffered() == 0 {
 		t.recvq.discard(t.recvq.end, &t.free)
@@ -139,7 +140,7 @@ func (t *TCB) Close(now time.Duration) {
 func (t *TCB) CloseRead(now time.Duration) {
 	t.readClosed = true
 	t.recvq.discard(t.textEnd(), &t.free)
-	t.hasRead()
+	t.hasRead(now)
 }
 
 // Release lets go of the connection, as close(2) does. Text that was not read resets it; otherwise it is Close, after
@@ -220,18 +221,6 @@ func (t *TCB) userTimeout() time.Duration {
 		return orDefault(t.c.SYNTimeout, synTimeout)
 	}
 	return orDefault(t.c.UserTimeout, userTimeout)
-}
-
-// SetBuffers sets the bounds of what waits to be read and to be sent, in octets; 0 leaves a bound as it is. A smaller
-// bound is reached as octets are read: the window that was announced does not shrink (RFC 9293 §3.8.6, SHLD-14). A
-// larger one holds more than what the window scale of the SYN can announce at once.
-func (t *TCB) SetBuffers(now time.Duration, read, write int) {
-	if read > 0 {
-		t.readBuf = int32(min(read, maxCwnd))
-	}
-	if write > 0 {
-		t.writeBuf = int32(min(write, maxCwnd))
-	}
 }
 
 // Info is STATUS (RFC 9293 §3.10.6).
