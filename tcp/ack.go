@@ -160,7 +160,7 @@ func (t *TCB) finAcked(now time.Duration) bool {
 // wait enters TIME-WAIT: the time-wait timer runs, the others are off.
 func (t *TCB) wait(now time.Duration) {
 	t.state = TimeWait
-	t.timers = [numTimers]time.Duration{}
+	t.timers, t.snd.held = [numTimers]time.Duration{}, false
 	t.set(timerWait, now+t.timeWait())
 	t.cc, t.board = nil, nil
 }

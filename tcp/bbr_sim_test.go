@@ -124,6 +124,7 @@ func (d *dumbbell) step() {
 		f := d.flows[e.flow]
 		if f.recv == nil {
 			f.recv = Accept(d.now, 300, &e.s, f.config)
+			f.recv.SetBuffers(d.now, 64<<20, 64<<20)
 		} else if e.back {
 			f.send.Arrive(d.now, &e.s)
 		} else {
@@ -149,6 +150,7 @@ func (d *dumbbell) open(i int) {
 	f := &dumbFlow{config: c}
 	var s Segment
 	f.send = Open(d.now, Seq(1000*i), c)
+	f.send.SetBuffers(d.now, 64<<20, 64<<20) // the path is what is looked at
 	f.send.Next(d.now, &s)
 	d.flows[i] = f
 	d.put(d.now+d.delay/2, i, false, s)

@@ -81,7 +81,7 @@ func (t *TCB) limit() Limit {
 	switch {
 	case !t.sending():
 		return NotSending
-	case t.timers[timerPacing] != 0:
+	case t.snd.held:
 		return LimitedByPacing
 	case t.snd.limited:
 		return LimitedByWindow

@@ -17,7 +17,7 @@ const (
 
 // allowance counts challenge ACKs within a second.
 type allowance struct {
-	since time.Duration
+	since uint32 // ms
 	n     int32
 }
 
@@ -295,8 +295,8 @@ func (t *TCB) checkSYN(now time.Duration, a *arrival, ev *Event) bool {
 
 // challenge makes an acknowledgement due that answers a suspicious segment, unless there were too many of late.
 func (t *TCB) challenge(now time.Duration) {
-	if t.challenged.n == 0 || now-t.challenged.since >= time.Second {
-		t.challenged = allowance{since: now}
+	if ms := ticks(now); t.challenged.n == 0 || ms-t.challenged.since >= 1000 {
+		t.challenged = allowance{since: ms}
 	}
 	if t.challenged.n < challengeLimit {
 		t.challenged.n++

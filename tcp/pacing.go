@@ -3,7 +3,7 @@ package tcp
 import "time"
 
 // This file spaces out what is sent where the congestion control names a rate. A segment is due as long after the one
-// before it as that took at the rate; until then Next refuses text, and a timer says when it will not.
+// before it as that took at the rate; until then Next refuses text, and Deadline says when it will not.
 
 const (
 	// pacingSlack is how far the schedule may lag behind: what was due meanwhile goes at once. The owner of many
@@ -25,12 +25,12 @@ func sendQuantum(rate int64, mss int) int {
 	return max(int(n), 2*mss)
 }
 
-// paced reports whether it is too early for text, and sets the timer that says when it is not.
+// paced reports whether it is too early for text, and has Deadline say when it is not.
 func (t *TCB) paced(now time.Duration) bool {
 	if !t.paces || now >= t.snd.departs {
 		return false
 	}
-	t.set(timerPacing, t.snd.departs)
+	t.snd.held = true
 	return true
 }
 

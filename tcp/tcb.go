@@ -55,8 +55,8 @@ type TCB struct {
 	board      *scoreboard // what is in flight, where SACK was agreed on; gone when nothing was for an RTO
 	keep       *keepAlive  // nil: no keep-alive
 	patience   time.Duration
-	tsOffset   uint32
 	buf        buffers
+	tsOffset   uint32
 	mtu        int32
 	maxText    int32
 	again      uint32 // segments sent again, in all
@@ -86,13 +86,14 @@ type sender struct {
 	override      bool  // the SWS override timeout came (RFC 9293 §3.8.6.2.1, rule 4)
 	timing        bool  // [timed) is being timed
 	synAgain      bool  // the SYN was sent more than once
+	held          bool  // text waits for departs
 	rtx, lost     Seq   // [rtx, lost) is to be sent again; empty: nothing
 	recover       Seq   // RFC 6582 §3.2: SND.NXT when the last loss was found; once it is passed, SND.UNA-1
 	inflated      int32 // octets that duplicate acknowledgements say have left the network
 	timed         Seq   // an acknowledgement of this ends the measurement of the RTT
 	timedAt       time.Duration
 	sentAt        time.Duration // when text was last sent
-	departs       time.Duration // when text may leave, where cc names a rate
+	departs       time.Duration // when text may leave, where cc names a rate; a timer where held
 }
 
 // receiver is the receive side: RFC 9293 §3.3.1's receive sequence variables and what acknowledging needs.
@@ -133,7 +134,6 @@ const (
 	timerUser // R2 of RFC 9293 §3.8.3
 	timerWait // TIME-WAIT, or FIN-WAIT-2 of a connection that the user has let go
 	timerLoss // what RACK waits for: see pending
-	timerPacing
 	numTimers
 )
 
@@ -334,6 +334,9 @@ func (t *TCB) Deadline() (time.Duration, bool) {
 		if d != 0 && (at == 0 || d < at) {
 			at = d
 		}
+	}
+	if t.snd.held && (at == 0 || t.snd.departs < at) {
+		at = t.snd.departs
 	}
 	return at, at != 0
 }

@@ -36,6 +36,7 @@ func (t *TCB) Expire(now time.Duration) (ev Event) {
 		return 0
 	}
 	unread := t.Buffered() > 0 || t.EOF()
+	t.snd.held = t.snd.held && now < t.snd.departs
 	for timer, at := range t.timers {
 		if at == 0 || now < at || t.timers[timer] == 0 {
 			continue
@@ -54,7 +55,6 @@ func (t *TCB) Expire(now time.Duration) (ev Event) {
 			t.end(None)
 		case timerLoss:
 			t.expireLoss(now)
-		case timerPacing: // Next may send again
 		}
 	}
 	if t.state == Closed {

@@ -189,7 +189,7 @@ func (t *TCB) sendReset(seq Seq, ack bool) {
 // end makes the connection CLOSED. Text that the user has not read stays; everything else goes.
 func (t *TCB) end(why Reason) {
 	t.state, t.err = Closed, why
-	t.timers = [numTimers]time.Duration{}
+	t.timers, t.snd.held = [numTimers]time.Duration{}, false
 	t.out.ack, t.out.dup, t.out.probe = CauseNone, false, CauseNone
 	t.snd.rtx, t.snd.lost = t.snd.nxt, t.snd.nxt
 	t.sendq.discard(t.sendq.end, &t.free)
