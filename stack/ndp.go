@@ -173,7 +173,19 @@ func (i *Interface) startDAD(doubt func()) {
 			dst := ipv6.SolicitedNode(addr)
 			n := ipv6.NDP{Type: ipv6.NeighborSolicitation, Target: addr, Nonce: nonce, HasNonce: hasNonce}
 			i.sendNDP(ethernet.Multicast(dst), netip.IPv6Unspecified(), dst, &n)
+		default:
+			i.advertise(addr)
 		}
+	}
+}
+
+// advertise tells everybody on the link where an address of ours is, if it is valid. RFC 4861 §7.2.6: "In some cases a node
+// may be able to determine that its link-layer address has changed [...] and may wish to inform its neighbors of the new
+// link-layer address quickly": a stack that is started anew is another station, and neighbours remember the one before.
+func (i *Interface) advertise(addr netip.Addr) {
+	if i.stateOf(addr) == AddrValid {
+		i.sendNDP(ethernet.Multicast(allNodes), addr, allNodes, &ipv6.NDP{Type: ipv6.NeighborAdvertisement, Target: addr,
+			Override: true, TargetLL: i.mac, HasTargetLL: true})
 	}
 }
 
@@ -197,6 +209,7 @@ func (i *Interface) tickDAD(now time.Duration) {
 	for _, a := range *i.addrs.Load() {
 		if a.State == AddrOptimistic {
 			i.setState(a.Prefix.Addr(), AddrValid)
+			i.advertise(a.Prefix.Addr())
 		}
 	}
 }

@@ -6,10 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,8 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed87e66d9f/waybill/link"
-	"github.com/seed87e66d9f/waybill/stack"
+	"github.com/seed87e66d9f/waybill/examples/internal/host"
 	"github.com/seed87e66d9f/waybill/tcp/tcptest"
 )
 
@@ -82,7 +81,14 @@ const patience = 30 * time.Second
 // start runs a command that ends in the program, and kills it with the test if it did not end.
 func start(t *testing.T, command ...string) *process {
 	t.Helper()
+	return startWith(t, nil, command...)
+}
+
+// startWith is start with files that the command has open, from descriptor 3 on.
+func startWith(t *testing.T, files []*os.File, command ...string) *process {
+	t.Helper()
 	p := &process{Cmd: exec.Command(command[0], command[1:]...), t: t}
+	p.ExtraFiles = files
 	p.Stderr = &p.stderr
 	out, err := p.StdoutPipe()
 	if err != nil {
@@ -134,8 +140,8 @@ func (p *process) end() {
 func embedded(t *testing.T, command ...string) (*process, string) {
 	t.Helper()
 	p := start(t, append(command, build(t), "-listen", "127.0.0.1:0")...)
-	line := p.until("serving at http://")
-	return p, strings.TrimSuffix(strings.Fields(line)[2], ":")
+	line := p.until("serving at ")
+	return p, "http://" + strings.TrimSuffix(strings.Fields(line)[2], ",")
 }
 
 func (p *process) signal(s os.Signal) {
@@ -226,19 +232,6 @@ func TestForwardCarriesHalfClose(t *testing.T) {
 
 // TestAnswerUnderWay: who is told to end still answers what it was asked, and stays until the answer has arrived.
 func TestAnswerUnderWay(t *testing.T) {
-	near, far := link.Pipe(link.PipeConfig{MTU: 1500})
-	host, peer := stack.New(stack.Config{}), stack.New(stack.Config{})
-	defer host.Close()
-	defer peer.Close()
-	for s, d := range map[*stack.Stack]link.Device{host: near, peer: far} {
-		addr := "198.51.100.1/24"
-		if s == host {
-			addr = "198.51.100.2/24"
-		}
-		if _, err := s.Attach(d, netip.MustParsePrefix(addr)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	const octets = 1 << 20
 	asked, release := make(chan struct{}), make(chan struct{})
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -247,18 +240,29 @@ func TestAnswerUnderWay(t *testing.T) {
 		w.Write(make([]byte, octets))
 	})
 	ctx, cancel := context.WithCancel(t.Context())
-	ended, ready := make(chan error, 1), make(chan struct{})
+	ended, hosts := make(chan error, 1), make(chan *host.Host, 1)
+	network := host.Register(flag.NewFlagSet("", flag.PanicOnError), host.Port{Port: 80, Kernel: "127.0.0.1:0"})
 	go func() {
-		ended <- serve(ctx, host, handler, func() error { close(ready); return nil })
-		host.Close()
+		ended <- network.Run(ctx, func(ctx context.Context, h *host.Host) error {
+			hosts <- h
+			return serve(ctx, h, handler, nil)
+		})
 	}()
-	<-ready
+	peer := (<-hosts).Client
 	go func() {
 		<-asked
 		cancel()
 		close(release)
 	}()
-	answer, err := (&http.Client{Transport: &http.Transport{DialContext: peer.DialContext}}).Get("http://198.51.100.2/")
+	url := "http://[2001:db8:51::2]/"
+	answer, err := (&http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		for { // until it listens
+			c, err := peer.DialContext(ctx, network, addr)
+			if !errors.Is(err, syscall.ECONNREFUSED) {
+				return c, err
+			}
+		}
+	}}}).Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +281,7 @@ func TestPcap(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "wire.pcapng")
 	p := start(t, build(t), "-listen", "127.0.0.1:0", "-pcap", path)
-	p.until("serving at http://")
+	p.until("serving at ")
 	p.signal(syscall.SIGTERM)
 	p.end()
 	file, err := os.ReadFile(path)
@@ -327,8 +331,13 @@ func TestErrors(t *testing.T) {
 		{"no port", []string{"-listen", "127.0.0.1"}, "missing port"},
 		{"not a flag", []string{"tap"}, `"tap" is not a flag`},
 		{"TAP and TUN", []string{"-tap", "wb0", "-tun", "wb1"}, "one device"},
-		{"no device", []string{"-addr", "198.51.100.2/24"}, "go with -tap or -tun"},
+		{"no device", []string{"-addr", "198.51.100.2/24"}, "go with -tap, -tun or -fd"},
 		{"listen on a device", []string{"-tap", "wb0", "-listen", "127.0.0.1:1"}, "-listen is for"},
+		{"TAP and descriptor", []string{"-tap", "wb0", "-fd", "3"}, "one device"},
+		{"standard input", []string{"-fd", "0"}, "-fd 0: "},
+		{"nothing handed over", []string{"-fd", "3"}, "descriptor 3"},
+		{"descriptor and water", []string{"-fd", "3", "-water"}, "not through water"},
+		{"no device to store", []string{"-store"}, "-store goes with"},
 		{"no length", []string{"-tap", "wb0", "-addr", "198.51.100.2"}, `-addr: "198.51.100.2" is not an address and a length`},
 		{"empty prefix", []string{"-tap", "wb0", "-addr", ""}, `-addr: "" is not`},
 		{"bad prefix", []string{"-tap", "wb0", "-host", "198.51.100.1/24,2001:db8::/129"}, `-host: "2001:db8::/129" is not`},
