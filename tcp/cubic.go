@@ -62,7 +62,7 @@ func (q *cubic) Acked(now time.Duration, s Sample) {
 		q.valid.unused(now, q.mss, &q.cwnd, &q.ssthresh)
 	}
 	if q.slowStart() {
-		q.slow(n, s)
+		q.slow(n, s, limited)
 		return
 	}
 	if !limited {
@@ -78,10 +78,10 @@ func (q *cubic) Acked(now time.Duration, s Sample) {
 
 func (q *cubic) slowStart() bool { return q.ssthresh == 0 || q.cwnd < q.ssthresh }
 
-// slow is slow start.
-func (q *cubic) slow(n int32, s Sample) {
+// slow is slow start; limited says that the window is used.
+func (q *cubic) slow(n int32, s Sample, limited bool) {
 	done := q.hystart.acked(q, n, s)
-	if !s.limited(q.cwnd) {
+	if !limited {
 		return
 	}
 	grow := min(n, slowLimit(q.cwnd, q.mss, q.afterRTO))

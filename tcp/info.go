@@ -41,7 +41,7 @@ type Info struct {
 	Congestion   string        // the algorithm's name; empty: nothing was in flight yet
 	Phase        string        // the algorithm's state
 	PacingRate   int64         // octets a second; 0: not paced
-	DeliveryRate int64         // octets a second that the path delivered of late; 0: unknown
+	DeliveryRate int64         // octets a second that the path delivered of late, of what the user sent; 0: unknown
 	Limit        Limit         // what holds text back
 
 	SegmentsIn  uint64
@@ -101,9 +101,7 @@ func (t *TCB) measured(i *Info) {
 	i.MinRTT, i.Pipe, i.Recovering = t.rtt.min, i.InFlight, t.snd.recovering
 	if b := t.board; b != nil {
 		i.Pipe, i.Lost, i.Sacked, i.Reordering = b.pipe(), b.lost, b.sacked, b.rack.reordering
-		if b.rate.bestIn > 0 {
-			i.DeliveryRate = int64(float64(b.rate.best) * float64(time.Second) / float64(b.rate.bestIn))
-		}
+		i.DeliveryRate = b.rate.recent(t.rtt.min)
 	}
 	if cc := t.cc; cc != nil {
 		i.Cwnd, i.Ssthresh, i.PacingRate = cc.Window(), cc.Ssthresh(), cc.Pacing()

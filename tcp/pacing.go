@@ -36,9 +36,6 @@ func (t *TCB) paced(now time.Duration) bool {
 
 // pace notes that n octets leave. draft-ietf-ccwg-bbr §5.6.2: the next departure is the size over the rate later.
 func (t *TCB) pace(now time.Duration, n int) {
-	if !t.paces {
-		return
-	}
 	wait := maxRTO // a rate of next to nothing does not silence the connection for good
 	if rate := t.cc.Pacing(); rate > 0 {
 		wait = time.Duration(min(float64(n)*float64(time.Second)/float64(rate), float64(maxRTO)))

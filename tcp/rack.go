@@ -76,10 +76,11 @@ func sentAfter(at1 time.Duration, end1 Seq, at2 time.Duration, end2 Seq) bool {
 	return at1 > at2 || at1 == at2 && end2.Less(end1)
 }
 
-// deliver is steps 1 to 3 of RFC 8985 §6.2 for octets that the peer now has.
-func (b *scoreboard) deliver(r *record, d *delivery) {
-	d.octets += r.octets()
-	b.rate.delivered += int64(r.octets())
+// deliver is steps 1 to 3 of RFC 8985 §6.2 for the octets of r up to to, which the peer now has.
+func (b *scoreboard) deliver(r *record, to Seq, d *delivery) {
+	n := to.From(r.from)
+	d.octets += n
+	b.rate.delivered += int64(n)
 	b.rate.deliveredAt = d.now
 	rtt := max(d.now-r.at, 1)
 	again := r.fate&(fateAgain|fateBlurred) != 0
@@ -94,9 +95,9 @@ func (b *scoreboard) deliver(r *record, d *delivery) {
 	}
 	// RFC 8985 §6.2 step 3: what was sent once and ends before something that was delivered earlier came out of order.
 	switch k := &b.rack; {
-	case k.rtt == 0 || k.fack.Less(r.to):
-		k.fack = r.to
-	case r.to.Less(k.fack) && !again:
+	case k.rtt == 0 || k.fack.Less(to):
+		k.fack = to
+	case to.Less(k.fack) && !again:
 		k.reordering = true
 	}
 	// Step 2: an acknowledgement of a retransmission that came too early for it is the original's. The timestamp tells so
@@ -105,10 +106,10 @@ func (b *scoreboard) deliver(r *record, d *delivery) {
 	if again && (d.cumulative && d.hasEcho && int32(d.echo-ticks(r.at)) < 0 || rtt < d.minRTT) {
 		return
 	}
-	if k := &b.rack; k.rtt == 0 || sentAfter(r.at, r.to, k.at, k.end) {
-		k.at, k.end, k.rtt = r.at, r.to, rtt
+	if k := &b.rack; k.rtt == 0 || sentAfter(r.at, to, k.at, k.end) {
+		k.at, k.end, k.rtt = r.at, to, rtt
 	}
-	b.rate.update(r)
+	b.rate.update(r, to)
 }
 
 // reorderWindow is RACK_update_reo_wnd of RFC 8985 §6.2, step 4.

@@ -68,8 +68,6 @@ type rate struct {
 	newest      stamp         // of what was sent last of that
 	lost        int64         // C.lost
 	limitedTo   int64         // C.app_limited; 0: the user keeps the path busy
-	best        int64         // the last sample that Info tells: octets
-	bestIn      time.Duration // and in what time
 	sample      RateSample    // lent to the model
 }
 
@@ -77,25 +75,26 @@ type rate struct {
 func nanoseconds(d time.Duration) uint32 { return uint32(min(max(d, 0), 1<<32-1)) }
 
 // stamp is OnPacketSent of draft-ietf-ccwg-bbr §4.1.2, for n octets that are counted in already.
-func (b *scoreboard) stamp(n int, now time.Duration) stamp {
+func (b *scoreboard) stamp(s *stamp, n int, now time.Duration) {
 	k := &b.rate
 	pipe := b.pipe()
 	if pipe <= n {
 		k.sentAt, k.deliveredAt = now, now
 	}
-	return stamp{
-		delivered: uint32(k.delivered), lost: uint32(k.lost), inFlight: int32(pipe),
-		acked: nanoseconds(now - k.deliveredAt), flight: nanoseconds(now - k.sentAt),
-	}
+	s.delivered, s.lost, s.inFlight = uint32(k.delivered), uint32(k.lost), int32(pipe)
+	s.acked, s.flight = nanoseconds(now-k.deliveredAt), nanoseconds(now-k.sentAt)
 }
 
-// update is UpdateRateSample of draft-ietf-ccwg-bbr §4.1.2, for a run whose sending is not in doubt.
-func (k *rate) update(r *record) {
-	if k.known && (r.at < k.sentAt || r.at == k.sentAt && !k.end.Less(r.to)) {
+// update is UpdateRateSample of draft-ietf-ccwg-bbr §4.1.2, for a run up to to whose sending is not in doubt.
+func (k *rate) update(r *record, to Seq) {
+	if k.known && (r.at < k.sentAt || r.at == k.sentAt && !k.end.Less(to)) {
 		return
 	}
-	k.known, k.limited, k.newest = true, r.fate&fateLimited != 0, r.sent
-	k.sentAt, k.end = r.at, r.to
+	k.known, k.limited = true, r.fate&fateLimited != 0
+	k.sentAt, k.end = r.at, to
+	// one by one: what was just written in small pieces is slow to read as a whole
+	s, n := &r.sent, &k.newest
+	n.delivered, n.lost, n.inFlight, n.acked, n.flight = s.delivered, s.lost, s.inFlight, s.acked, s.flight
 }
 
 // interval is how long what was newly delivered had been on its way together. draft-ietf-ccwg-bbr §4.1.1: the longer of
@@ -104,29 +103,23 @@ func (k *rate) interval(now time.Duration) time.Duration {
 	return max(time.Duration(k.newest.flight), now-k.sentAt+time.Duration(k.newest.acked), 1)
 }
 
-// conclude is GenerateRateSample of draft-ietf-ccwg-bbr §4.1.2. It keeps what Info tells.
-func (k *rate) conclude(now, minRTT time.Duration) {
-	if k.limitedTo != 0 && k.delivered > k.limitedTo {
-		k.limitedTo = 0
+// recent is what Info tells: the rate of the last sample, in octets a second; 0: there is none that can be relied on.
+func (k *rate) recent(minRTT time.Duration) int64 {
+	n, d := uint32(k.delivered)-k.newest.delivered, k.interval(k.deliveredAt)
+	if n == 0 || d < minRTT {
+		return 0
 	}
-	if !k.known {
-		return
-	}
-	n, d := int64(uint32(k.delivered)-k.newest.delivered), k.interval(now)
-	// An interval below the shortest round trip is that of a retransmission which was not needed.
-	if d < minRTT {
-		return
-	}
-	// where the user had nothing to send, a sample counts if it is higher (§4.1.1)
-	if !k.limited || float64(n)*float64(k.bestIn) >= float64(k.best)*float64(d) {
-		k.best, k.bestIn = n, d
-	}
+	return int64(float64(n) * float64(time.Second) / float64(d))
 }
 
-// tell makes the sample of the acknowledgement at hand.
+// tell is GenerateRateSample of draft-ietf-ccwg-bbr §4.1.2. An interval below the shortest round trip is that of a
+// retransmission which was not needed, and tells no rate.
 func (b *scoreboard) tell(now, minRTT time.Duration) *RateSample {
 	k := &b.rate
 	s := &k.sample
+	if k.limitedTo != 0 && k.delivered > k.limitedTo {
+		k.limitedTo = 0 // the bubble has left the path
+	}
 	*s = RateSample{InFlight: b.pipe(), Total: k.delivered, Prior: -1}
 	if !k.known {
 		return s
@@ -157,8 +150,7 @@ func (b *scoreboard) discount() { b.rate.limitedTo = max(b.rate.delivered+int64(
 // and there is none.
 func (t *TCB) checkLimited(now time.Duration) {
 	b := t.board
-	if b == nil || t.snd.nxt.Less(t.sendq.end) || b.lost > 0 || now < t.snd.departs ||
-		b.model != nil && b.pipe() >= b.model.Window() {
+	if b == nil || t.snd.nxt.Less(t.sendq.end) || b.lost > 0 || now < t.snd.departs || b.pipe() >= t.cc.Window() {
 		return
 	}
 	b.discount()

@@ -13,7 +13,9 @@ func (t *TCB) sentText(now time.Duration, s *Segment) {
 	t.snd.rtx, t.snd.lost = t.snd.nxt, t.snd.nxt
 	t.snd.override = false
 	t.snd.sentAt = now
-	t.pace(now, n)
+	if t.paces {
+		t.pace(now, n)
+	}
 	if idle {
 		t.set(timerUser, now+t.userTimeout())
 	}
@@ -91,7 +93,9 @@ func (t *TCB) nextLost(now time.Duration, s *Segment) bool {
 	}
 	b.resent(i, s.End(), now)
 	b.prr.send(s.Len())
-	t.pace(now, s.Len())
+	if t.paces {
+		t.pace(now, s.Len())
+	}
 	b.revert.resent(s.Len(), t.stamp(now))
 	t.again++
 	if t.timers[timerRetransmit] == 0 || seq == t.snd.una {
@@ -125,7 +129,6 @@ func (t *TCB) sackAcked(now time.Duration, a *arrival, advanced bool) {
 	} else if advanced {
 		d.coarse = t.measure(now, a)
 	}
-	b.rate.conclude(now, t.rtt.min)
 	probe := b.tail.sent && b.tail.again && d.dsack && d.duplicate == b.tail.probe
 	repaired := t.probeAcked(a, &d)
 	if d.dsack && !probe {

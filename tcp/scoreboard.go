@@ -63,7 +63,6 @@ func (b *scoreboard) pipe() int { return b.total - b.sacked - b.lost }
 func (b *scoreboard) push(from, to Seq, now time.Duration) {
 	octets := to.From(from)
 	b.total += octets
-	sent := b.stamp(octets, now)
 	var f fate
 	if b.rate.limitedTo != 0 {
 		f = fateLimited
@@ -73,11 +72,12 @@ func (b *scoreboard) push(from, to Seq, now time.Duration) {
 		switch {
 		case last.fate&^(fateBlurred|fateLimited) != 0:
 		case last.at == now:
-			last.to, last.sent.inFlight = to, sent.inFlight
+			last.to, last.sent.inFlight = to, int32(b.pipe())
 			return
 		case n-b.head >= maxRecords:
 			// It counts as sent later than it was, so that nothing is taken for lost too early.
-			last.to, last.at, last.fate, last.sent = to, now, f|fateBlurred, sent
+			last.to, last.at, last.fate = to, now, f|fateBlurred
+			b.stamp(&last.sent, octets, now)
 			return
 		}
 	} else {
@@ -87,7 +87,11 @@ func (b *scoreboard) push(from, to Seq, now time.Duration) {
 		b.buf = b.buf[:copy(b.buf, b.buf[b.head:])]
 		b.head = 0
 	}
-	b.buf = append(b.buf, record{from, to, now, f, 0, sent})
+	n := len(b.buf)
+	b.buf = slices.Grow(b.buf, 1)[:n+1]
+	r := &b.buf[n]
+	r.from, r.to, r.at, r.fate, r.resent = from, to, now, f, 0
+	b.stamp(&r.sent, octets, now)
 }
 
 // find returns the index of the first record that ends behind s.
@@ -119,18 +123,17 @@ func (b *scoreboard) acknowledge(una Seq, d *delivery) {
 	d.cumulative = true
 	for first := true; b.head < len(b.buf) && b.buf[b.head].from.Less(una); first = false {
 		r := &b.buf[b.head]
-		gone := *r
-		gone.to = minSeq(r.to, una)
-		n := gone.octets()
+		to := minSeq(r.to, una)
+		n := to.From(r.from)
 		b.total -= n
 		b.forget(r.fate, n)
 		if first {
 			d.headAgain, d.headResent = r.fate&fateAgain != 0, r.resent
 		}
 		if r.fate&fateSacked == 0 {
-			b.deliver(&gone, d)
+			b.deliver(r, to, d)
 		}
-		if r.from = gone.to; r.from == r.to {
+		if r.from = to; r.from == r.to {
 			b.head++
 		}
 	}
@@ -172,7 +175,7 @@ func (b *scoreboard) report(k Block, d *delivery) {
 			break
 		}
 		r := &b.buf[i]
-		b.deliver(r, d)
+		b.deliver(r, r.to, d)
 		n := r.octets()
 		b.forget(r.fate, n)
 		b.sacked += n
@@ -273,7 +276,7 @@ func (b *scoreboard) resent(i int, to Seq, now time.Duration) {
 		}
 		r.at, r.fate = now, fateAgain
 	}
-	b.buf[i].sent = b.stamp(to.From(b.buf[i].from), now)
+	b.stamp(&b.buf[i].sent, to.From(b.buf[i].from), now)
 	if b.rate.limitedTo != 0 {
 		b.buf[i].fate |= fateLimited
 	}

@@ -48,7 +48,9 @@ func (t *TCB) nextAgain(now time.Duration, s *Segment) bool {
 		s.Flags |= FIN
 	}
 	t.snd.rtx = s.End()
-	t.pace(now, s.TextLen())
+	if t.paces {
+		t.pace(now, s.TextLen())
+	}
 	t.again++
 	if t.timers[timerRetransmit] == 0 || s.Cause == CauseFast {
 		t.set(timerRetransmit, now+t.rto())
@@ -85,7 +87,9 @@ func (t *TCB) nextText(now time.Duration, s *Segment) bool {
 	fin := t.finQueued && t.snd.nxt.LessEq(t.sendq.end)
 	if queued == 0 && !fin {
 		t.snd.limited = false
-		t.checkLimited(now)
+		if t.modelled {
+			t.checkLimited(now)
+		}
 		return false
 	}
 	o := t.options(now)
