@@ -376,3 +376,36 @@ func TestBBRBounds(t *testing.T) {
 		}
 	}
 }
+
+// TestBBRRaisesBound: §5.3.3.8: a flight without much loss that was larger than the bound raises it, and so does a window
+// that is full in UP, by 1, 2, 4 packets a round.
+func TestBBRRaisesBound(t *testing.T) {
+	p := onPath(t)
+	p.until("probe bandwidth: cruise", 20, nil)
+	p.inflightLong = 50 * mss
+	p.step(func(s *RateSample) { s.SentInFlight, s.SentLost = 90*mss, 20*mss })
+	if p.inflightLong != 50*mss {
+		t.Errorf("a flight with much loss takes the bound to %d", p.inflightLong)
+	}
+	p.step(func(s *RateSample) { s.SentInFlight = 90 * mss })
+	if p.inflightLong != 90*mss {
+		t.Errorf("a flight of 90000 without loss takes the bound to %d", p.inflightLong)
+	}
+	full := func(s *RateSample) {
+		s.WindowLimited, s.InFlight, s.SentInFlight, s.Acked = true, int(p.cwnd), 0, int(p.cwnd/10)
+	}
+	p.until("probe bandwidth: up", 80, full)
+	p.inflightLong = p.cwnd
+	var grown []int64
+	for range 3 {
+		before := p.inflightLong
+		for range 10 {
+			p.cwnd = p.inflightLong
+			p.step(full)
+		}
+		grown = append(grown, (p.inflightLong-before)/mss)
+	}
+	if p.State() != "probe bandwidth: up" || grown[0] < 1 || grown[1] <= grown[0] || grown[2] <= grown[1] {
+		t.Errorf("in %s the bound grew by %v packets a round, want ever more of them", p.State(), grown)
+	}
+}

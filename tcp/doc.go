@@ -58,8 +58,9 @@
 // 4015) and by F-RTO (RFC 5682). Without SACK: fast retransmit and fast recovery of RFC 5681 and RFC 6582, with limited
 // transmit (RFC 3042).
 //
-// Congestion control behind [Congestion]: CUBIC (RFC 9438) with HyStart++ (RFC 9406), [NewCubic], and that of RFC 5681,
-// [NewReno].
+// Congestion control behind [Congestion]: CUBIC (RFC 9438) with HyStart++ (RFC 9406), [NewCubic]; that of RFC 5681,
+// [NewReno]; and BBR, version 3 (draft-ietf-ccwg-bbr), [NewBBR], which is paced, and for which the connection measures the
+// path's delivery rate, see [PathModel]. A window that is not used does not grow, and is not kept for ever (RFC 7661).
 //
 // Not implemented: urgent data is delivered in line (RFC 6093) and never sent; ECN (RFC 3168) is never agreed on; text
 // of a SYN is not kept (no RFC 7413); security compartments are not checked.

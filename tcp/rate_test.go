@@ -83,19 +83,25 @@ func TestDeliveryRateCompressedACKs(t *testing.T) {
 	s, m := sampled(t)
 	s.Write(s.now, make([]byte, 60000))
 	var g Segment
+	begin := s.now
 	m.window = 0
-	for range 10 {
+	for range 10 { // a packet each 10 ms
 		m.window += 1000
 		s.Next(s.now, &g)
 		s.now += 10 * ms
 	}
-	s.now += 50 * ms
-	for range 10 {
-		s.now += time.Microsecond
-		s.told(s.snd.una + 1000)
+	s.now = begin + 189*ms
+	s.told(5101) // the fifth left after 40 ms
+	m.window = 6000
+	s.now = begin + 190*ms
+	if !s.Next(s.now, &g) {
+		t.Fatal("nothing leaves")
 	}
-	if r := m.last(); r.Rate > 100000 || r.Rate < 60000 {
-		t.Errorf("%d octets a second, want no more than the 100000 that were sent", r.Rate)
+	s.now = begin + 210*ms
+	s.told(s.snd.nxt)
+	if r := m.last(); r.Interval != 150*ms || r.Total-r.Prior != 6000 || r.Rate != 40000 {
+		t.Errorf("%d octets in %v, %d a second; want the 6000 of the 150ms in which they were sent, not of the 21ms in which "+
+			"they were acknowledged", r.Total-r.Prior, r.Interval, r.Rate)
 	}
 }
 

@@ -261,6 +261,27 @@ func TestC107TailLossProbe(t *testing.T) {
 	}
 }
 
+// TestUndoOfEarlierRetransmission: the timestamp of what a recovery before this one sent again is old, and says nothing of
+// this one (RFC 3522 §3.2).
+func TestUndoOfEarlierRetransmission(t *testing.T) {
+	b := &scoreboard{}
+	b.push(0, 1000, 0)
+	b.resent(0, 1000, 950*ms)
+	b.resent(0, 1000, 1100*ms)
+	if got := b.buf[0].resent; got != 950 {
+		t.Fatalf("it was first sent again at %d, want 950", got)
+	}
+	s := sacking(t, 1, Options{HasTimestamps: true})
+	for resent, want := range map[uint16]bool{950: false, 1000: true, 1001: true} {
+		s.board.revert = revert{begun: true, stamped: true, again: true, left: 1000, stamp: 1000}
+		d := delivery{headAgain: true, headResent: resent, advanced: true, hasEcho: true, echo: 940}
+		if got := s.spurious(&d, false); got != want {
+			t.Errorf("sent again at %d, in a recovery that sends again from 1000 on, and an echo of 940: spurious %v, want %v",
+				resent, got, want)
+		}
+	}
+}
+
 // TestC95PRR: RFC 9937: one of twenty is lost, and about every second acknowledgement lets a segment go.
 func TestC95PRR(t *testing.T) {
 	s := sacking(t, 20, Options{})
