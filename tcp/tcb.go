@@ -53,8 +53,8 @@ type TCB struct {
 	board      *scoreboard // what is in flight, where SACK was agreed on; gone when nothing was for an RTO
 	keep       *keepAlive  // nil: no keep-alive
 	patience   time.Duration
-	tsOffset   uint32
 	buf        buffers
+	tsOffset   uint32
 	mtu        int32
 	maxText    int32
 	again      uint32 // segments sent again, in all
