@@ -30,19 +30,25 @@ ipv6                  net/netip internal/checksum
 udp                   net/netip internal/checksum
 tcp                   time
 tcp/tcptest           std tcp
+tcp/tcptest/sim       std tcp
 internal/route        net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/neighbor     net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/reassembly   net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/wheel        net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/autoconf     net/netip time internal/checksum ethernet ipv4 ipv6 udp
 firewall              net/netip time internal/checksum ethernet ipv4 ipv6 udp tcp
-link                  std ethernet golang.org/x/sys/unix github.com/songgao/water
+link                  std ethernet internal/checksum golang.org/x/sys/unix github.com/songgao/water
 stack                 std internal/checksum internal/route internal/neighbor internal/reassembly internal/wheel internal/autoconf
 stack                 ethernet ipv4 ipv6 udp tcp firewall link golang.org/x/net/dns/dnsmessage
 splice                std
 internal/netns         std
-examples/httpserver   std stack link splice ethernet ipv4 ipv6 udp tcp
+examples/internal/host std stack link splice tcp golang.org/x/sys/unix
+examples/httpserver   std stack tcp examples/internal/host
+examples/httpsserver  std stack examples/internal/host
 examples/handshake    std stack link ethernet ipv4 ipv6 udp tcp
+examples/ftpserver    std stack examples/internal/host
+examples/dnsserver    std stack examples/internal/host golang.org/x/net/dns/dnsmessage
+examples/proxy        std stack splice examples/internal/host
 `)
 
 // pure is what of the standard library neither does I/O nor knows of time, randomness or other goroutines.

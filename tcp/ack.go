@@ -45,22 +45,24 @@ func (t *TCB) checkACK(now time.Duration, a *arrival, ev *Event) bool {
 		*ev |= DropOldACK.event()
 		return false
 	}
-	if t.snd.una.Less(a.Ack) {
+	advances := t.snd.una.Less(a.Ack)
+	if advances {
 		t.acked(now, a, ev)
 	} else if t.board != nil {
 		t.sackAcked(now, a, false)
 	} else if a.Ack == t.snd.una {
 		t.duplicate(now, a)
 	}
-	t.updateWindow(now, a)
+	t.updateWindow(now, a, advances)
 	return t.finAcked(now)
 }
 
-// updateWindow takes SEG.WND over, from a segment that is not older than the last that did.
-func (t *TCB) updateWindow(now time.Duration, a *arrival) {
+// updateWindow takes SEG.WND over, from a segment that is not older than the last that did, or that advances SND.UNA.
+func (t *TCB) updateWindow(now time.Duration, a *arrival, advances bool) {
 	// RFC 9293 §3.10.7.4: "If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <-
-	// SEG.WND, set SND.WL1 <- SEG.SEQ, and set SND.WL2 <- SEG.ACK."
-	if t.snd.una.LessEq(a.Ack) && (t.snd.wl1.Less(a.Seq) || t.snd.wl1 == a.Seq && t.snd.wl2.LessEq(a.Ack)) {
+	// SEG.WND, set SND.WL1 <- SEG.SEQ, and set SND.WL2 <- SEG.ACK." It departs from that where a new acknowledgement comes on
+	// text that is sent again, as Linux does: the old SND.WND, counted from the new SND.UNA, would go beyond the window.
+	if t.snd.una.LessEq(a.Ack) && (advances || t.snd.wl1.Less(a.Seq) || t.snd.wl1 == a.Seq && t.snd.wl2.LessEq(a.Ack)) {
 		t.window(a.Seq, a.Ack, a.wnd)
 	}
 	switch {

@@ -94,7 +94,8 @@ func (o *Options) fits(n int) int {
 	return min(int(o.Blocks), len(o.SACK), (MaxHeaderLen-HeaderLen-4-n)/8)
 }
 
-// encode writes the options, each aligned to a word by NOPs in front, and returns their length.
+// encode writes the options in the order of Linux, which middleboxes are used to, each aligned to a word by NOPs, and
+// returns their length.
 func (o *Options) encode(b []byte) int {
 	n := 0
 	if o.MSS != 0 {
@@ -102,15 +103,12 @@ func (o *Options) encode(b []byte) int {
 		binary.BigEndian.PutUint16(b[2:], o.MSS)
 		n = 4
 	}
-	if o.HasScale {
-		b[n], b[n+1], b[n+2], b[n+3] = kindNOP, kindWindowScale, 3, o.WindowScale
-		n += 4
-	}
-	if o.HasTimestamps || o.SACKPermitted {
+	if o.HasTimestamps != o.SACKPermitted { // either of them alone; both together fill three words
 		b[n], b[n+1] = kindNOP, kindNOP
-		if o.SACKPermitted {
-			b[n], b[n+1] = kindSACKPermitted, 2
-		}
+		n += 2
+	}
+	if o.SACKPermitted {
+		b[n], b[n+1] = kindSACKPermitted, 2
 		n += 2
 	}
 	if o.HasTimestamps {
@@ -118,9 +116,10 @@ func (o *Options) encode(b []byte) int {
 		binary.BigEndian.PutUint32(b[n+2:], o.TSVal)
 		binary.BigEndian.PutUint32(b[n+6:], o.TSEcr)
 		n += 10
-	} else if o.SACKPermitted {
-		b[n], b[n+1] = kindNOP, kindNOP
-		n += 2
+	}
+	if o.HasScale {
+		b[n], b[n+1], b[n+2], b[n+3] = kindNOP, kindWindowScale, 3, o.WindowScale
+		n += 4
 	}
 	if f := o.fits(n); f > 0 {
 		b[n], b[n+1], b[n+2], b[n+3] = kindNOP, kindNOP, kindSACK, byte(2+8*f)

@@ -295,7 +295,7 @@ func (t *TCB) probeAgain(now time.Duration, s *Segment, mss int) {
 		i++
 	}
 	from = b.buf[i].from
-	n := min(t.sendq.end.From(from), mss)
+	n := min(minSeq(t.sendq.end, t.snd.nxt).From(from), mss)
 	t.fill(now, s, from, n, CauseTLP)
 	if t.finQueued && t.snd.nxt == t.sendq.end+1 && from+Seq(n) == t.sendq.end {
 		s.Flags |= FIN

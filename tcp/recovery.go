@@ -24,7 +24,9 @@ func (t *TCB) duplicate(now time.Duration, a *arrival) {
 		// segments"
 		t.snd.inflated = int32(t.snd.dups) * int32(mss)
 	case t.snd.dups == dupThresh && t.snd.recover.Less(t.snd.una):
-		t.cc.Loss(now, Sample{Lost: min(mss, flight), InFlight: max(flight-int(t.snd.inflated), mss)})
+		// RFC 5681 §3.2: "additional data sent in limited transmit MUST NOT be included in this calculation".
+		limited := min(int(t.snd.inflated), max(flight-t.cc.Window(), 0))
+		t.cc.Loss(now, Sample{Lost: min(mss, flight), InFlight: max(flight-limited, mss)})
 		t.snd.recover, t.snd.recovering = t.snd.nxt, true
 		t.snd.inflated = dupThresh * int32(mss)
 		t.loseFirst()

@@ -174,6 +174,10 @@ func (t *TCB) reported(a *arrival, d *delivery) {
 	}
 }
 
+// flight is FlightSize. RFC 5681 §2: "The amount of data that has been sent but not yet cumulatively acknowledged." What
+// SACK reported belongs to it, but what limited transmit sent beyond the window does not (RFC 5681 §3.2).
+func (t *TCB) flight() int { return min(t.board.total, t.cc.Window()) }
+
 // respond begins a recovery, goes on with it or ends it, or lets the congestion window grow.
 func (t *TCB) respond(now time.Duration, d *delivery) {
 	b := t.board
@@ -194,7 +198,9 @@ func (t *TCB) respond(now time.Duration, d *delivery) {
 		t.beginRecovery(now, d)
 		b.prr.begin(d, b.total, b.sacked)
 		b.prr.delivered(d, b.pipe(), t.cc.Ssthresh(), t.textMSS())
-	case d.octets > 0:
+	case d.octets > 0 && (d.advanced || b.rack.reordering):
+		// RFC 3042 §2: while duplicates are counted, the congestion window stays what it is. Where segments come out of
+		// order anyway, it grows with whatever is delivered, as on Linux.
 		t.cc.Acked(now, Sample{Acked: d.octets, Lost: d.lost, InFlight: d.pipe, RTT: max(d.newest, d.coarse), AppLimited: !t.snd.limited})
 	}
 	t.keepRecover()
@@ -223,7 +229,7 @@ func (t *TCB) respondModel(now time.Duration, d *delivery) {
 
 // beginRecovery begins a recovery.
 func (t *TCB) beginRecovery(now time.Duration, d *delivery) {
-	t.cc.Loss(now, Sample{Acked: d.octets, Lost: d.lost, InFlight: d.pipe, RTT: max(d.newest, d.coarse)})
+	t.cc.Loss(now, Sample{Acked: d.octets, Lost: d.lost, InFlight: max(d.pipe, t.flight()), RTT: max(d.newest, d.coarse)})
 	t.snd.recover, t.snd.recovering, t.snd.cause = t.snd.nxt, true, CauseFast
 	t.board.tail.sent = false
 	t.board.revert.begin(t.snd.una)

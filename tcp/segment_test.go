@@ -32,7 +32,7 @@ func TestSegmentLayout(t *testing.T) {
 		Options: Options{MSS: 1460, WindowScale: 7, HasScale: true, SACKPermitted: true, HasTimestamps: true,
 			TSVal: 0xa1a2a3a4, TSEcr: 0xb1b2b3b4, Blocks: 1, SACK: [4]Block{{0xc1c2c3c4, 0xd1d2d3d4}}}}
 	const want = "c000 01bb 01020304 05060708 d092 1112 0000 2122" +
-		"020405b4 01030307 0402 080aa1a2a3a4b1b2b3b4 0101050ac1c2c3c4d1d2d3d4"
+		"020405b4 0402 080aa1a2a3a4b1b2b3b4 01030307 0101050ac1c2c3c4d1d2d3d4"
 	b := bytes.Repeat([]byte{0xff}, MaxHeaderLen)
 	n := s.Encode(b, Ports{0xc000, 443})
 	if got := hex.EncodeToString(b[:n]); got != strings.ReplaceAll(want, " ", "") {

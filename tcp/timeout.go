@@ -114,7 +114,7 @@ func (t *TCB) retransmit(now time.Duration, syn bool, ev *Event) {
 	} else if t.cc != nil && !t.modelled {
 		flight := t.snd.nxt.From(t.snd.una)
 		if t.board != nil {
-			flight = t.board.pipe()
+			flight = max(t.board.pipe(), t.flight())
 		}
 		t.cc.Timeout(now, Sample{Lost: flight, InFlight: flight})
 	}

@@ -170,10 +170,12 @@ func (t *TCB) Release(now time.Duration) Event {
 }
 
 // Abort is ABORT (RFC 9293 §3.10.5): the connection is CLOSED at once, with Aborted, and the next Next yields a reset
-// where the peer knows of the connection and does not know yet that it ends.
+// where the peer knows of the connection and does not know yet that it ends. Text that was not read is dropped, that of a
+// connection which has ended already as well.
 func (t *TCB) Abort() {
 	switch t.state {
 	case Closed:
+		t.recvq.discard(t.recvq.end, &t.free)
 		return
 	case SynReceived, Established, FinWait1, FinWait2, CloseWait:
 		if t.snd.nxt != t.snd.iss {

@@ -46,6 +46,10 @@
 //
 // A figure begins in CLOSED, LISTEN or ESTABLISHED. What a peer would send after the last line is not part of the
 // figure, nor is an acknowledgement that was due and that the peer's next segment carries.
+//
+// # Traces
+//
+// Where time, windows and options matter as well, Script plays a trace against one connection, line by line.
 package tcptest
 
 import "testing"
