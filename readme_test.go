@@ -4,15 +4,18 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// TestReadme: the program that README shows is the package's example, letter by letter, and every test that README names
-// is there.
+// TestReadme: the program that README shows is the package's example, letter by letter, every test that README names is
+// there, and README names all that ran with a real program.
 func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -25,9 +28,16 @@ func TestReadme(t *testing.T) {
 	if got, want := strings.TrimSpace(string(program[1])), exampleBody(t); got != want {
 		t.Errorf("README shows\n%s\nand the example is\n%s", got, want)
 	}
-	tests := map[string]bool{}
-	for _, dir := range []string{".", "ethernet", "ipv6", "link", "tcp", "stack", "splice", "internal/neighbor", "examples/httpserver"} {
-		maps.Copy(tests, testsOf(t, dir))
+	tests, looked := map[string]bool{}, map[string]bool{}
+	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if dir := filepath.Dir(path); strings.HasSuffix(path, "_test.go") && !looked[dir] {
+			looked[dir] = true
+			maps.Copy(tests, testsOf(t, dir))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	named := regexp.MustCompile(`\bTest[A-Z][A-Za-z0-9]*`).FindAllString(string(readme), -1)
 	if len(named) < 30 {
@@ -36,6 +46,11 @@ func TestReadme(t *testing.T) {
 	for _, n := range named {
 		if !tests[n] {
 			t.Errorf("README names %s, which does not exist", n)
+		}
+	}
+	for n := range testsOf(t, "interop") {
+		if !slices.Contains(named, n) {
+			t.Errorf("%s is in interop, and README does not name it", n)
 		}
 	}
 }

@@ -273,3 +273,46 @@ func TestConvention14LookupEnds(t *testing.T) {
 		t.Errorf("a cancelled look-up: %v", err)
 	}
 }
+
+// Of the servers of Config.DNS one that does not answer is asked once, and a truncated answer's server is asked again.
+func TestConvention14NextServer(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		port uint16 // of the first server
+	}{{"refuses", 54}, {"SERVFAIL", 55}} {
+		t.Run(c.name, func(t *testing.T) {
+			families(t, func(t *testing.T, to netip.Prefix) {
+				a, b := link.Pipe(link.PipeConfig{Ethernet: true, MTU: 1500})
+				client := host(t, a, Config{DNS: []netip.AddrPort{netip.AddrPortFrom(to.Addr(), c.port), netip.AddrPortFrom(to.Addr(), 53)}},
+					client4, client6)
+				server := host(t, b, Config{}, server4, server6)
+				n := testNames()
+				n.serve(t, server)
+				var failures atomic.Int32
+				u := bound(t, server, "udp", ":55")
+				go func() {
+					b := make([]byte, 512)
+					for {
+						k, from, err := u.ReadFrom(b)
+						if err != nil {
+							return
+						}
+						failures.Add(1)
+						b[2], b[3] = b[2]|0x80, 2 // RFC 1035 §4.1.1: QR, and RCODE 2, server failure
+						u.WriteTo(b[:k], from)
+					}
+				}()
+				for range 5 {
+					for _, name := range []string{"both.example.", "long.example."} {
+						if got, err := client.Resolver().LookupNetIP(t.Context(), "ip", name); err != nil || len(got) != len(n.names[name]) {
+							t.Errorf("%s: %d addresses, %v, want %d", name, len(got), err, len(n.names[name]))
+						}
+					}
+				}
+				if k := failures.Load(); k > 2 { // one for each type of address, at once
+					t.Errorf("the server that fails was asked %d times", k)
+				}
+			})
+		})
+	}
+}

@@ -5,20 +5,62 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"sync/atomic"
 )
 
-// Resolver looks names up over the stack, at the servers of Config.DNS. Without a server every look-up fails with a
-// *net.DNSError.
+// Resolver looks names up over the stack, at one of the servers of Config.DNS until it fails to answer, and then at the
+// next. Without a server every look-up fails with a *net.DNSError.
 func (s *Stack) Resolver() *net.Resolver {
-	var next atomic.Uint32 // each try asks the next server
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		if len(s.config.DNS) == 0 {
+		servers := s.config.DNS
+		if len(servers) == 0 {
 			return nil, errNoDNS
 		}
-		server := s.config.DNS[int(next.Add(1)-1)%len(s.config.DNS)]
-		return s.DialContext(ctx, network, server.String())
+		at := s.asked.Load()
+		failed := func() { s.asked.CompareAndSwap(at, (at+1)%uint32(len(servers))) }
+		conn, err := s.DialContext(ctx, network, servers[at].String())
+		switch c := conn.(type) {
+		case *UDPConn:
+			return udpQuery{c, failed}, nil
+		case *TCPConn:
+			return tcpQuery{c, failed}, nil
+		}
+		failed()
+		return nil, err
 	}}
+}
+
+// A udpQuery is a socket of the resolver's, which tells when the server does not answer, or not as one should.
+type udpQuery struct {
+	*UDPConn
+	failed func()
+}
+
+// RCODEs that are an answer (RFC 1035 §4.1.1).
+const (
+	noError   = 0
+	nameError = 3
+)
+
+func (q udpQuery) Read(b []byte) (int, error) {
+	n, err := q.UDPConn.Read(b)
+	if err != nil || n > 3 && b[3]&0xf != noError && b[3]&0xf != nameError {
+		q.failed()
+	}
+	return n, err
+}
+
+// A tcpQuery is the same over TCP. It is not a net.PacketConn, from which the resolver knows which it is.
+type tcpQuery struct {
+	*TCPConn
+	failed func()
+}
+
+func (q tcpQuery) Read(b []byte) (int, error) {
+	n, err := q.TCPConn.Read(b)
+	if err != nil {
+		q.failed()
+	}
+	return n, err
 }
 
 var errNoDNS = errors.New("no DNS server is configured")
@@ -48,7 +90,7 @@ func (s *Stack) lookupHost(ctx context.Context, host string, f family) ([]netip.
 	addrs, err := s.Resolver().LookupNetIP(ctx, network, host)
 	var dns *net.DNSError
 	if errors.As(err, &dns) {
-		dns.Server = s.config.DNS[0].String() // not the one that the machine's own configuration names
+		dns.Server = s.config.DNS[s.asked.Load()].String() // not the one that the machine's own configuration names
 	}
 	return addrs, err
 }

@@ -52,6 +52,7 @@ type Stack struct {
 	shards [numShards]shard
 	ports  ports
 	limit  rateLimit
+	asked  atomic.Uint32 // which of Config.DNS is asked
 
 	view    atomic.Pointer[view] // what is configured: replaced whole, never changed
 	admin   sync.Mutex           // held by who replaces view
