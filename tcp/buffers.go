@@ -57,9 +57,10 @@ func (b *buffers) timeEcho(now time.Duration, offset, echo uint32) {
 	b.rtt += (d - b.rtt) / 8
 }
 
-// growRead is called as the user reads: the window is to be twice what the user takes in a round trip, so that a sender
-// in slow start is not held up, and a reader who is slow is not sent what only waits (Dynamic Right-Sizing, Fisk and
-// Feng, 2001).
+// growRead is called as the user reads: the window is to be twice what the user takes in a round trip, so that a loss does
+// not close it, and a reader who is slow is not sent what only waits (Dynamic Right-Sizing, Fisk and Feng, 2001). Where
+// that grows, it will have grown twice more before what is announced now is used: so much is added, or a sender in slow
+// start would always find the window just as large as its own.
 func (t *TCB) growRead(now time.Duration) {
 	b := &t.buf
 	limit := t.c.readLimit()
@@ -74,8 +75,8 @@ func (t *TCB) growRead(now time.Duration) {
 		return
 	}
 	if taken := int32(t.recvq.start.From(b.from)); b.began != 0 && taken > b.most && !t.rcv.starved {
+		b.read = max(b.read, min(2*taken+4*(taken-b.most), limit))
 		b.most = taken
-		b.read = max(b.read, min(2*taken, limit))
 	}
 	b.began, b.from = now, t.recvq.start
 }
