@@ -1,5 +1,6 @@
 // Package link is what packets travel over: a TUN or TAP device of the kernel, a tunnel of the importer's own, or a
-// wire in memory. It knows Ethernet at most; it parses no packet, and knows no protocol above.
+// wire in memory, and what joins them. It knows Ethernet at most, and no protocol above: only a [Segmenter] looks
+// further, at the headers that a card with offloads looks at.
 //
 // A [Device] has one or more [Queue]s. Packets are read from a queue by one goroutine, written by any, and their
 // bytes are always on loan: what Read fills belongs to the queue until the next Read, what Write takes belongs to the
@@ -10,6 +11,8 @@
 //   - [OpenWater] opens TUN and TAP wherever github.com/songgao/water does, one packet a call;
 //   - [Wrap] turns anything that reads and writes whole packets into a device;
 //   - [Pipe] is a wire between two devices, perfect or with the faults one asks for.
+//
+// A [Switch] or a [Hub] joins any of them that are Ethernet to one network, and hands out devices for stacks to attach to.
 package link
 
 import (
@@ -172,11 +175,7 @@ func (c *Caps) tooLong(p *Packet) bool {
 	case UDP:
 		limit = c.GSOUDP
 	}
-	head := int(p.Offload.HeaderLen)
-	if head == 0 {
-		head = len(p.Head)
-	}
-	return limit == 0 || n > limit+frame || min(n, head+int(p.Offload.Size)) > c.MTU+frame
+	return limit == 0 || n > limit+frame || min(n, p.Offload.headers(p.Head)+int(p.Offload.Size)) > c.MTU+frame
 }
 
 // Stats counts the packets that a device has not carried as they were. A device leaves zero what it cannot tell.

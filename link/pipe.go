@@ -132,14 +132,15 @@ type wire struct {
 
 	spareSmall, spareLarge sync.Pool // of *buffer: what the garbage collector may have
 
-	mu      sync.Mutex
-	arrived sync.Cond // the reader waits here, on mu
-	stats   Stats
-	n       uint64 // packets written so far: the number of the next one
-	count   int    // packets under way, those being written among them; at most config.Queue, and duplicates
-	full    bool   // a writer was told ErrFull and waits for ready
-	closed  bool   // by the reading end
-	waiting bool   // the reader waits
+	mu       sync.Mutex
+	arrived  sync.Cond // the reader waits here, on mu
+	stats    Stats
+	n        uint64 // packets written so far: the number of the next one
+	count    int    // packets under way, those being written among them; at most config.Queue, and duplicates
+	full     bool   // a writer was told ErrFull and waits for ready
+	closed   bool   // by the reading end
+	finished bool   // by the writing end, for the reader to know
+	waiting  bool   // the reader waits
 
 	sent  list // under way, in order of due
 	held  list // held back to be overtaken, in order of due

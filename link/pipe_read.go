@@ -1,6 +1,9 @@
 package link
 
-import "time"
+import (
+	"io"
+	"time"
+)
 
 // read fills p with what is due, waiting for the first. Buffers handed out by the last read come back here.
 func (w *wire) read(p []Packet) (int, error) {
@@ -15,6 +18,9 @@ func (w *wire) read(p []Packet) (int, error) {
 	for len(p) > 0 {
 		if n := w.take(p); n > 0 {
 			return n, nil
+		}
+		if w.finished && w.sent.first == nil && w.held.first == nil {
+			return 0, io.EOF
 		}
 		w.wait()
 		if w.closed {
@@ -124,6 +130,14 @@ func (w *wire) unplug() {
 	w.taken, w.free = list{}, [2]freeList{}
 	w.arrived.Broadcast()
 	w.notify()
+}
+
+// finish says for the writing end that nothing more will come: once it has read what is under way, the reader gets io.EOF.
+func (w *wire) finish() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.finished = true
+	w.arrived.Broadcast()
 }
 
 // A buffer holds one packet under way.

@@ -105,6 +105,11 @@ func (q *tunQueue) read(fd uintptr) bool {
 			continue
 		}
 		p.Head = b[head:n:n]
+		if p.Offload.GSO != None {
+			// The kernel says how much of the packet lay in one piece: often the headers, but some payload too where it only
+			// forwards (virtio_net_hdr_from_skb in <linux/virtio_net.h>: "hdr->hdr_len = … skb_headlen(skb)").
+			p.Offload.HeaderLen = uint16(p.Offload.headers(p.Head))
+		}
 		if k < len(q.buffers) {
 			p.Buffer, p.At = &q.buffers[k], at+head
 		}
