@@ -7,7 +7,8 @@ import "testing"
 func TestNoAllocation(t *testing.T) {
 	b := make([]byte, 2048)
 	h := Header{PayloadLength: 1000, Src: local, Dst: bob}
-	ndp := messages()[1]
+	ndp := rich(t)
+	ndp.NumPrefixes = 2
 	good, bad := []byte(opts(ProtoUDP)), []byte(opts(ProtoUDP, 0xfe, 0))
 	var c Chain
 	var m ICMP

@@ -60,11 +60,13 @@ type Chain struct {
 	Offset     int    // where that header is, octets from the start of the payload
 	Pointer    int    // where the octet is that named Protocol, or of a fragment the Fragment header, as in Problem
 	Fragment   bool   // the packet is one part of several
+	Atomic     bool   // there is a Fragment header, though the packet is all there is (RFC 6946)
 	FragHeader int    // where the Fragment header is, octets from the start of the payload
 	FragOffset int    // octets, a multiple of 8
 	More       bool   // not the last fragment
 	FragID     uint32 // the same in all fragments of a packet
 	problem    Problem
+	quoted     bool
 }
 
 // Walk goes along the extension headers of the payload p, of which the fixed header's NextHeader says that it begins
@@ -73,6 +75,17 @@ type Chain struct {
 // does not know Protocol either, Unrecognized has the answer.
 func (c *Chain) Walk(next uint8, p []byte) error {
 	*c = Chain{Protocol: next, Pointer: PointerNextHeader}
+	return c.walk(p)
+}
+
+// WalkQuoted is Walk for the payload of a packet that an ICMP message quotes, which is cut off somewhere. A first
+// fragment is walked to its end, and what Walk demands of the lengths of fragments is not judged.
+func (c *Chain) WalkQuoted(next uint8, p []byte) error {
+	*c = Chain{Protocol: next, Pointer: PointerNextHeader, quoted: true}
+	return c.walk(p)
+}
+
+func (c *Chain) walk(p []byte) error {
 	for headers := 0; ; headers++ {
 		if !isExtension(c.Protocol) {
 			return nil
@@ -203,8 +216,9 @@ func (c *Chain) fragment(p []byte) error {
 	at, data := c.Offset, h[fragmentLen:]
 	f := binary.BigEndian.Uint16(h[2:])
 	offset, more := int(f&^7), f&1 != 0
-	if offset == 0 && !more {
+	if offset == 0 && (!more || c.quoted) {
 		// RFC 6946 §4: a packet that is its only fragment is processed apart from any other of the same identification
+		c.Atomic = !more
 		c.Protocol, c.Pointer = h[0], at
 		c.Offset += fragmentLen
 		return nil
@@ -212,6 +226,9 @@ func (c *Chain) fragment(p []byte) error {
 	c.Fragment, c.FragHeader = true, at
 	c.FragOffset, c.More, c.FragID = offset, more, binary.BigEndian.Uint32(h[4:])
 	c.Protocol, c.Offset = h[0], at+fragmentLen // Pointer stays
+	if c.quoted {
+		return nil
+	}
 
 	// RFC 8200 §4.5: "If the length of a fragment, as derived from the fragment packet's Payload Length field, is not a
 	// multiple of 8 octets and the M flag of that fragment is 1, then that fragment must be discarded"

@@ -57,9 +57,9 @@ func TestWalk(t *testing.T) {
 			Chain{Protocol: ProtoUDP, Offset: 2048}},
 		{"C170 routing header, nothing left", rt, routing(ProtoUDP, 0, 0) + udp, Chain{Protocol: ProtoUDP, Offset: 8}},
 		{"C170 unknown type, nothing left", rt, routing(ProtoUDP, 99, 0) + udp, Chain{Protocol: ProtoUDP, Offset: 8}},
-		{"C173 atomic fragment", frag, fragment(ProtoUDP, 0, false) + udp, Chain{Protocol: ProtoUDP, Offset: 8}},
+		{"C173 atomic fragment", frag, fragment(ProtoUDP, 0, false) + udp, Chain{Protocol: ProtoUDP, Offset: 8, Atomic: true}},
 		{"C173 atomic fragment of odd length, more headers", dest, opts(frag) + fragment(dest, 0, false) + opts(ProtoUDP) + "u",
-			Chain{Protocol: ProtoUDP, Offset: 24, Pointer: 16}},
+			Chain{Protocol: ProtoUDP, Offset: 24, Pointer: 16, Atomic: true}},
 		{"RFC 8200 §4.5 first fragment", frag, fragment(ProtoUDP, 0, true) + udp,
 			Chain{Protocol: ProtoUDP, Offset: 8, Pointer: -1, Fragment: true, More: true, FragID: 7}},
 		{"RFC 8200 §4.5 last fragment, behind a header", dest, opts(frag) + fragment(ProtoTCP, 1232, false) + "odd",
@@ -142,6 +142,32 @@ func TestWalkRefuses(t *testing.T) {
 	}
 }
 
+// TestC180WalkQuoted: a quoted packet is cut off anywhere: its first fragment is walked through all the same.
+func TestC180WalkQuoted(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		p    string
+		want Chain
+		err  error
+	}{
+		{"first fragment, cut off", fragment(ProtoUDP, 0, true) + "port", Chain{Protocol: ProtoUDP, Offset: 8}, nil},
+		{"first fragment, more headers", fragment(ProtoDestOpts, 0, true) + opts(ProtoTCP), Chain{Protocol: ProtoTCP, Offset: 16, Pointer: 8}, nil},
+		{"first fragment, cut within a header", fragment(ProtoDestOpts, 0, true) + opts(ProtoTCP)[:7], Chain{}, ErrShort},
+		{"later fragment", fragment(ProtoUDP, 8, true) + "text",
+			Chain{Protocol: ProtoUDP, Offset: 8, Pointer: -1, Fragment: true, FragOffset: 8, More: true, FragID: 7}, nil},
+		{"cut within the Fragment header", fragment(ProtoUDP, 0, true)[:7], Chain{}, ErrShort},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got Chain
+			err := got.WalkQuoted(ProtoFragment, []byte(c.p))
+			got.quoted = false
+			if !errors.Is(err, c.err) || err == nil && got != c.want {
+				t.Errorf("%v, %+v, want %v, %+v", err, got, c.err, c.want)
+			}
+		})
+	}
+}
+
 func TestWalkEveryTruncation(t *testing.T) {
 	p := opts(ProtoDestOpts) + opts(ProtoFragment, 0x1e, 8, 1, 2, 3, 4, 5, 6, 7, 8) + fragment(ProtoRouting, 0, false) + routing(6, 0, 0)
 	var c Chain
@@ -186,6 +212,9 @@ func FuzzWalk(f *testing.F) {
 	f.Add(ProtoFragment, []byte{})
 	f.Fuzz(func(t *testing.T, next uint8, p []byte) {
 		var c Chain
+		if err := c.WalkQuoted(next, p); err == nil && (c.Offset > len(p) || c.Fragment && c.FragOffset == 0) {
+			t.Errorf("quoted: %+v of %d octets", c, len(p))
+		}
 		if err := c.Walk(next, p); err != nil {
 			var problem *Problem
 			if !errors.As(err, &problem) || problem.Reason == nil ||

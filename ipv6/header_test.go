@@ -170,6 +170,9 @@ func FuzzNDP(f *testing.F) {
 	f.Add(NeighborSolicitation, uint32(0), append(make([]byte, 16), 1, 1, 2, 0, 0, 0, 0, 1, 14, 1, 1, 2, 3, 4, 5, 6))
 	f.Add(RouterAdvertisement, uint32(64<<24), append(append(make([]byte, 8), 3, 4, 64, 0xc0), make([]byte, 28)...))
 	f.Add(Redirect, uint32(0), append(make([]byte, 32), 2, 1, 2, 0, 0, 0, 0, 1))
+	late := rich(f)
+	m := late.Encode(make([]byte, late.Len()))
+	f.Add(m.Type, m.Rest, m.Body)
 	f.Fuzz(func(t *testing.T, kind uint8, rest uint32, body []byte) {
 		var n, n2 NDP
 		if n.Decode(&ICMP{Type: kind, Rest: rest, Body: body}) != nil {

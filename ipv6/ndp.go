@@ -6,32 +6,9 @@ import (
 	"net/netip"
 )
 
-// Options of Neighbor Discovery messages.
-const (
-	NDPSourceLL uint8 = 1  // RFC 4861 §4.6.1, Source Link-layer Address
-	NDPTargetLL uint8 = 2  // RFC 4861 §4.6.1, Target Link-layer Address
-	NDPPrefix   uint8 = 3  // RFC 4861 §4.6.2, Prefix Information
-	NDPMTU      uint8 = 5  // RFC 4861 §4.6.4
-	NDPNonce    uint8 = 14 // RFC 3971 §5.3.2, for RFC 7527
-)
-
-// Octets of an option, type and length included.
-const (
-	linkAddressLen = 8  // RFC 2464 §6: a length of 1
-	prefixLen      = 32 // RFC 4861 §4.6.2: a length of 4
-	mtuLen         = 8  // RFC 4861 §4.6.4: a length of 1
-	nonceLen       = 8  // RFC 3971 §5.3.2: at least 6 octets of nonce
-)
-
-// MaxPrefixes is how many prefixes of a Router Advertisement are kept. The RFC has no limit; a link has one or two.
-const MaxPrefixes = 16
-
 // HopLimitNDP is the hop limit of all these messages. RFC 4861 §3.1: one that arrives with it was sent on this link,
 // since a router would have taken one off.
 const HopLimitNDP = 255
-
-// Infinite is the lifetime of a prefix that does not end (RFC 4861 §4.6.2).
-const Infinite = 1<<32 - 1
 
 // What a Neighbor Discovery message that Decode or Check refuses has wrong.
 var (
@@ -43,14 +20,6 @@ var (
 	ErrNDPHopLimit = errors.New("ipv6: Neighbor Discovery message with a hop limit other than 255")
 	ErrNDPAddress  = errors.New("ipv6: Neighbor Discovery message between addresses that may not be")
 )
-
-// Prefix is the Prefix Information option, RFC 4861 §4.6.2.
-type Prefix struct {
-	Prefix           netip.Prefix // masked
-	OnLink           bool         // L: its addresses are neighbours
-	Autonomous       bool         // A: hosts may make addresses of it (RFC 4862 §5.5.3)
-	Valid, Preferred uint32       // lifetimes in seconds; Infinite
-}
 
 // NDP is a message of Neighbor Discovery, RFC 4861 §4: a question or an answer about a neighbour's link-layer address
 // (solicitation, advertisement), the same about routers, or a Redirect. Each type has its own fields, said with each, and
@@ -69,14 +38,22 @@ type NDP struct {
 	Nonce                    [6]byte // neighbour solicitation: tells one's own from another's (RFC 7527), if HasNonce
 	HasNonce                 bool
 
-	HopLimit           uint8  // router advertisement: for packets to send; 0 says nothing
-	Managed, Other     bool   // router advertisement, M and O: DHCPv6 has addresses, or other things
-	Lifetime           uint16 // router advertisement: seconds that the router serves; 0: it does not
-	Reachable, Retrans uint32 // router advertisement: milliseconds, for neighbour unreachability detection; 0 says nothing
-	MTU                uint32 // router advertisement: octets; 0: there is no such option
+	HopLimit           uint8      // router advertisement: for packets to send; 0 says nothing
+	Managed, Other     bool       // router advertisement, M and O: DHCPv6 has addresses, or other things
+	Lifetime           uint16     // router advertisement: seconds that the router serves; 0: it does not
+	Reachable, Retrans uint32     // router advertisement: milliseconds, for neighbour unreachability detection; 0 says nothing
+	Preference         Preference // router advertisement: among routers (RFC 4191 §2.2); one that does not serve has none
+	MTU                uint32     // router advertisement: octets; 0: there is no such option
 
-	Prefixes    [MaxPrefixes]Prefix // router advertisement: the first NumPrefixes
+	// Router advertisement: the first NumPrefixes, NumRoutes, NumServers and NumSearch.
+	Prefixes    [MaxPrefixes]Prefix
 	NumPrefixes int
+	Routes      [MaxRoutes]Route
+	NumRoutes   int
+	Servers     [MaxServers]Server
+	NumServers  int
+	Search      [MaxSearch]SearchList
+	NumSearch   int
 }
 
 // fixedLen is how many octets of ICMP body come before the options, for each type from RouterSolicitation on (§4.1–4.5).
@@ -102,6 +79,11 @@ func (n *NDP) Decode(m *ICMP) error {
 		n.HopLimit = uint8(m.Rest >> 24)
 		n.Managed, n.Other = m.Rest&(1<<23) != 0, m.Rest&(1<<22) != 0
 		n.Lifetime = uint16(m.Rest)
+		// RFC 4191 §2.2: "If the Router Lifetime is zero, the preference value MUST be set to (00) by the sender and MUST be
+		// ignored by the receiver."
+		if p, ok := preference(m.Rest >> 19); ok && n.Lifetime != 0 {
+			n.Preference = p // and else medium
+		}
 		n.Reachable, n.Retrans = binary.BigEndian.Uint32(m.Body), binary.BigEndian.Uint32(m.Body[4:])
 	case NeighborSolicitation:
 		n.Target = netip.AddrFrom16([16]byte(m.Body))
@@ -133,59 +115,6 @@ func (n *NDP) checkTarget() error {
 		}
 	}
 	return nil
-}
-
-// readOptions reads the options o. Of several of one type the first counts, prefixes aside.
-func (n *NDP) readOptions(o []byte) error {
-	for len(o) > 0 {
-		// RFC 4861 §4.6: "Nodes MUST silently discard an ND packet that contains an option with length zero."
-		if len(o) < 2 || o[1] == 0 || int(o[1])*8 > len(o) {
-			return ErrNDPOption
-		}
-		length := int(o[1]) * 8
-		if want := optionLength(o[0]); want != 0 && length != want {
-			return ErrNDPOption
-		}
-		n.readOption(o[:length])
-		o = o[length:]
-	}
-	return nil
-}
-
-// optionLength is how many octets an option of that type has, or 0 if any number will do.
-func optionLength(kind uint8) int {
-	switch kind {
-	case NDPSourceLL, NDPTargetLL:
-		return linkAddressLen
-	case NDPPrefix:
-		return prefixLen
-	case NDPMTU:
-		return mtuLen
-	}
-	return 0
-}
-
-// readOption reads the option o, which is as long as its type says.
-func (n *NDP) readOption(o []byte) {
-	switch ra := n.Type == RouterAdvertisement; {
-	case o[0] == NDPSourceLL && n.hasSource() && !n.HasSourceLL:
-		n.SourceLL, n.HasSourceLL = [6]byte(o[2:]), true
-	case o[0] == NDPTargetLL && n.hasTarget() && !n.HasTargetLL:
-		n.TargetLL, n.HasTargetLL = [6]byte(o[2:]), true
-	case o[0] == NDPNonce && n.Type == NeighborSolicitation && !n.HasNonce && len(o) == nonceLen:
-		n.Nonce, n.HasNonce = [6]byte(o[2:]), true
-	case o[0] == NDPMTU && ra && n.MTU == 0:
-		n.MTU = binary.BigEndian.Uint32(o[4:])
-	case o[0] == NDPPrefix && ra && n.NumPrefixes < MaxPrefixes:
-		// RFC 4861 §4.6.2: the bits behind the prefix length are to be ignored; a length above 128 is no prefix at all
-		p, err := netip.AddrFrom16([16]byte(o[16:])).Prefix(min(int(o[2]), 128))
-		if err != nil || o[2] > 128 {
-			return
-		}
-		n.Prefixes[n.NumPrefixes] = Prefix{Prefix: p, OnLink: o[3]&0x80 != 0, Autonomous: o[3]&0x40 != 0,
-			Valid: binary.BigEndian.Uint32(o[4:]), Preferred: binary.BigEndian.Uint32(o[8:])}
-		n.NumPrefixes++
-	}
 }
 
 // hasSource reports whether a message of this type may have a source link-layer address: RFC 4861 §4.1, §4.2, §4.3.
@@ -239,7 +168,7 @@ func (n *NDP) Len() int {
 		if n.MTU != 0 {
 			length += mtuLen
 		}
-		length += min(max(n.NumPrefixes, 0), MaxPrefixes) * prefixLen
+		length += min(max(n.NumPrefixes, 0), MaxPrefixes)*prefixLen + n.lateLen()
 	}
 	return length
 }
@@ -261,6 +190,9 @@ func (n *NDP) Encode(b []byte) ICMP {
 	switch n.Type {
 	case RouterAdvertisement:
 		m.Rest = uint32(n.HopLimit)<<24 | bit(n.Managed, 23) | bit(n.Other, 22) | uint32(n.Lifetime)
+		if n.Lifetime != 0 {
+			m.Rest |= n.Preference.bits() << 19
+		}
 		binary.BigEndian.PutUint32(b, n.Reachable)
 		binary.BigEndian.PutUint32(b[4:], n.Retrans)
 	case NeighborAdvertisement:
@@ -276,42 +208,6 @@ func (n *NDP) Encode(b []byte) ICMP {
 	}
 	n.writeOptions(b[fixedLen[n.Type-RouterSolicitation]:])
 	return m
-}
-
-// writeOptions writes the options of n to o, which is zero and has room for them.
-func (n *NDP) writeOptions(o []byte) {
-	address := func(kind uint8, a [6]byte) { // nonces look just the same
-		o[0], o[1] = kind, 1
-		copy(o[2:], a[:])
-		o = o[linkAddressLen:]
-	}
-	if n.HasSourceLL && n.hasSource() {
-		address(NDPSourceLL, n.SourceLL)
-	}
-	if n.HasTargetLL && n.hasTarget() {
-		address(NDPTargetLL, n.TargetLL)
-	}
-	if n.HasNonce && n.Type == NeighborSolicitation {
-		address(NDPNonce, n.Nonce)
-	}
-	if n.Type != RouterAdvertisement {
-		return
-	}
-	if n.MTU != 0 {
-		o[0], o[1] = NDPMTU, mtuLen/8
-		binary.BigEndian.PutUint32(o[4:], n.MTU)
-		o = o[mtuLen:]
-	}
-	for i := range min(max(n.NumPrefixes, 0), MaxPrefixes) {
-		p := &n.Prefixes[i]
-		o[0], o[1], o[2] = NDPPrefix, prefixLen/8, uint8(max(p.Prefix.Bits(), 0))
-		o[3] = uint8(bit(p.OnLink, 7) | bit(p.Autonomous, 6))
-		binary.BigEndian.PutUint32(o[4:], p.Valid)
-		binary.BigEndian.PutUint32(o[8:], p.Preferred)
-		a := p.Prefix.Masked().Addr().As16()
-		copy(o[16:], a[:])
-		o = o[prefixLen:]
-	}
 }
 
 // bit is set at that place, or 0.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -135,7 +136,7 @@ func (w *linkWatch) parse(b []byte) (state linkState, ok bool) {
 		}
 		switch m.Header.Type {
 		case unix.RTM_DELLINK:
-			state, ok = linkState{mtu: state.mtu, down: true}, true
+			state, ok = linkState{mtu: state.mtu, down: !hasMoved(m)}, true
 		case unix.RTM_NEWLINK:
 			// IFF_LOWER_UP stands for IFF_UP and the carrier together (dev_get_flags in net/core/dev.c).
 			state.down = binary.NativeEndian.Uint32(m.Data[8:])&unix.IFF_LOWER_UP == 0
@@ -143,6 +144,13 @@ func (w *linkWatch) parse(b []byte) (state linkState, ok bool) {
 		}
 	}
 	return state, ok
+}
+
+// hasMoved reports whether a message that tells of an interface's end only says that it is in another network namespace now
+// (the kernel's __dev_change_net_namespace), of whose interfaces nothing is heard here: it carries packets as before.
+func hasMoved(m *syscall.NetlinkMessage) bool {
+	attrs, _ := syscall.ParseNetlinkRouteAttr(m)
+	return slices.ContainsFunc(attrs, func(a syscall.NetlinkRouteAttr) bool { return a.Attr.Type == unix.IFLA_NEW_NETNSID })
 }
 
 // messageMTU is a message's IFLA_MTU, or 0.

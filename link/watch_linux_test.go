@@ -3,6 +3,9 @@ package link
 import (
 	"bytes"
 	"encoding/binary"
+	"os/exec"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,6 +48,38 @@ func until(t *testing.T, d Device, what string, ok func(Caps) bool) Caps {
 		if _, open := <-Changed(d); !open {
 			t.Fatalf("%s: the channel is closed, and Caps are %+v", what, d.Caps())
 		}
+	}
+}
+
+// A device whose interface goes to another network namespace is not heard of any more, and works on there.
+func TestTUNMovesToAnotherNamespace(t *testing.T) {
+	if !netns.Enter(t, time.Minute) {
+		return
+	}
+	d, err := OpenTUN(TUNConfig{Name: "wb0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	setUp(t, "wb0", true)
+	until(t, d, "up", func(c Caps) bool { return !c.Down })
+	there := exec.Command("cat")
+	there.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	stay, err := there.StdinPipe()
+	if err == nil {
+		err = there.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Wait()
+	defer stay.Close()
+	if out, err := exec.Command("ip", "link", "set", "wb0", "netns", strconv.Itoa(there.Process.Pid)).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	// The kernel switches it off there and then, and says so, before it says that it is gone.
+	if c := until(t, d, "moved", func(c Caps) bool { return c.Flaps > 0 && !c.Down }); c.MTU == 0 {
+		t.Errorf("in its new place it has %+v", c)
 	}
 }
 

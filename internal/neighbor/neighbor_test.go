@@ -442,3 +442,25 @@ func TestSetTimersKeepsOrder(t *testing.T) {
 		t.Errorf("Deadline = %v, %v; want 250ms, the shorter wait", at, ok)
 	}
 }
+
+// RFC 9293 §3.8.3, MUST-20: TCP doubts that the next hop is there, and it is asked at once.
+func TestC184Doubt(t *testing.T) {
+	for _, s := range []State{Reachable, Stale, Delay} {
+		c := in(t, s, ip6)
+		now := find(c, ip6).Since + second
+		if c.Doubt(now-1, ip6); find(c, ip6).State != s {
+			t.Errorf("C184: %v is doubted before a RetransTimer is over", s)
+		}
+		c.Doubt(now, ip6)
+		if q, ok := c.Next(now); !ok || q != (Solicit{ip6, hw1, true}) || find(c, ip6).State != Probe {
+			t.Errorf("C184: %v in doubt: asked %+v, %v, %v; want a probe", s, q, ok, find(c, ip6).State)
+		}
+	}
+	for _, s := range []State{Incomplete, Probe, Permanent, Unreachable} {
+		c := in(t, s, ip6)
+		if c.Doubt(time.Hour, ip6); find(c, ip6).State != s {
+			t.Errorf("C184: Doubt changed %v to %v", s, find(c, ip6).State)
+		}
+	}
+	New(Config{}).Doubt(0, ip6) // nobody is nobody
+}

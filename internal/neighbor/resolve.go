@@ -57,6 +57,17 @@ func (c *Cache) Confirm(now time.Duration, ip netip.Addr) {
 	}
 }
 
+// Doubt says that ip may have gone: what was sent to it is not answered, again and again. One that was said to be there
+// is asked whether it is, without the wait of DELAY, but no sooner than its state is a RetransTimer old.
+func (c *Cache) Doubt(now time.Duration, ip netip.Addr) {
+	e := c.entries[ip]
+	if e == nil || now-e.since < c.conf.Retrans || e.state != Reachable && e.state != Stale && e.state != Delay {
+		return
+	}
+	c.enter(now, e, Probe)
+	c.ready.pushDue(e, now)
+}
+
 // ask makes an INCOMPLETE entry for ip, which Next will solicit.
 func (c *Cache) ask(now time.Duration, ip netip.Addr) Result {
 	if c.resolving >= max(1, c.conf.Size/2) || !c.makeRoom(now) {
