@@ -45,11 +45,11 @@ func (t *TCB) checkACK(now time.Duration, a *arrival, ev *Event) bool {
 		*ev |= DropOldACK.event()
 		return false
 	}
-	advances := t.snd.una.Less(a.Ack)
+	advances, marked := t.snd.una.Less(a.Ack), t.ecn != 0 && t.echoed(now, a)
 	if advances {
-		t.acked(now, a, ev)
+		t.acked(now, a, ev, marked)
 	} else if t.board != nil {
-		t.sackAcked(now, a, false)
+		t.sackAcked(now, a, false, marked)
 	} else if a.Ack == t.snd.una {
 		t.duplicate(now, a)
 	}
@@ -82,8 +82,8 @@ func (t *TCB) updateWindow(now time.Duration, a *arrival, advances bool) {
 	}
 }
 
-// acked takes SEG.ACK, which is new, over into SND.UNA.
-func (t *TCB) acked(now time.Duration, a *arrival, ev *Event) {
+// acked takes SEG.ACK, which is new, over into SND.UNA. marked says that the peer echoes a congestion mark.
+func (t *TCB) acked(now time.Duration, a *arrival, ev *Event, marked bool) {
 	flight := t.snd.nxt.From(t.snd.una)
 	from := maxSeq(t.snd.una, t.sendq.start)
 	t.snd.una = a.Ack
@@ -93,10 +93,13 @@ func (t *TCB) acked(now time.Duration, a *arrival, ev *Event) {
 	t.snd.rtx, t.snd.lost = maxSeq(t.snd.rtx, t.snd.una), maxSeq(t.snd.lost, t.snd.una)
 	t.snd.retries = 0
 	if t.board != nil {
-		t.sackAcked(now, a, true)
+		t.sackAcked(now, a, true, marked)
+		if t.search != nil {
+			t.probeArrived()
+		}
 	} else {
 		rtt := t.measure(now, a)
-		t.recover(now, text, Sample{Acked: text, InFlight: flight, RTT: rtt, AppLimited: !t.snd.limited})
+		t.recover(now, text, Sample{Acked: text, InFlight: flight, RTT: rtt, AppLimited: !t.snd.limited, CE: marked})
 	}
 	if t.snd.una == t.snd.nxt {
 		t.stop(timerRetransmit)

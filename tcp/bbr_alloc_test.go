@@ -50,7 +50,7 @@ func TestBBRAllocates(t *testing.T) {
 	if n := testing.AllocsPerRun(200, round); n != 0 {
 		t.Errorf("%v allocations a round, want 0", n)
 	}
-	if sent < 1000 || s.again < 100 {
-		t.Errorf("only %d segments were sent, %d of them again", sent, s.again)
+	if sent < 1000 || s.snd.again < 100 {
+		t.Errorf("only %d segments were sent, %d of them again", sent, s.snd.again)
 	}
 }

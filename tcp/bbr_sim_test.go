@@ -267,7 +267,7 @@ func TestBBRGoodput(t *testing.T) {
 			queue := d.waited.Seconds() / float64(d.packets) * rate / bdp
 			f := d.flows[0].send
 			t.Logf("%.3f of the link, %d sent again; the queue is %.2f BDP in the mean and %.2f at most",
-				share, f.again, queue, d.longest.Seconds()*rate/bdp)
+				share, f.snd.again, queue, d.longest.Seconds()*rate/bdp)
 			if share < tc.least {
 				t.Errorf("%.3f of the link, want %.2f", share, tc.least)
 			}

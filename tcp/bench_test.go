@@ -49,6 +49,9 @@ func benchPair(b *testing.B) (client, server *TCB) {
 	if ev := server.Arrive(0, &s); !ev.Has(Opened) {
 		b.Fatalf("the handshake opens nothing: %#x, client %v, server %v", ev, client.State(), server.State())
 	}
+	for _, t := range []*TCB{client, server} {
+		t.SetBuffers(0, DefaultBuffer, DefaultBuffer)
+	}
 	return client, server
 }
 

@@ -32,6 +32,8 @@ type Config struct {
 	UserTimeout time.Duration
 	// SYNTimeout is how long an active OPEN tries. 0 means 180 s (RFC 9293 §3.8.3, MUST-23: at least 3 minutes).
 	SYNTimeout time.Duration
+	// ECN says when Explicit Congestion Notification is used. The zero value is Linux's: where the peer asks for it.
+	ECN ECN
 	// NoTimestamps, NoScale and NoSACK leave the option out of our SYN, and unused.
 	NoTimestamps, NoScale, NoSACK bool
 }

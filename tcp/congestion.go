@@ -9,7 +9,7 @@ type Sample struct {
 	InFlight   int           // outstanding before this acknowledgement
 	RTT        time.Duration // newest round-trip time; 0: none was measured
 	AppLimited bool          // the sender had nothing to send for part of the flight: do not grow (RFC 7661)
-	CE         bool          // the peer echoed a congestion mark (RFC 3168)
+	CE         bool          // Loss: the peer echoed a congestion mark, and nothing was lost (RFC 3168 §6.1.2)
 }
 
 // Congestion decides how much may be in flight. It is a value under its connection: no lock, no clock. One that needs
@@ -17,7 +17,8 @@ type Sample struct {
 type Congestion interface {
 	// Acked is called for each acknowledgement that brings something new outside of recovery.
 	Acked(now time.Duration, s Sample)
-	// Loss begins a recovery: duplicate acknowledgements or SACK say that something is lost (RFC 5681 §3.2).
+	// Loss begins a recovery: duplicate acknowledgements or SACK say that something is lost (RFC 5681 §3.2). Where s.CE is
+	// set nothing is: a router would have dropped something, and Recovered follows at once (RFC 3168 §6.1.2).
 	Loss(now time.Duration, s Sample)
 	// Recovered ends it.
 	Recovered(now time.Duration)
@@ -92,6 +93,7 @@ func (t *TCB) newCongestion(now time.Duration) Congestion {
 			return NewCubic(t.textMSS())
 		}
 		t.modelled = true
+		t.ecn &^= ecnSends // such a model does not know what a mark means
 		m.Start(now, t.rtt.srtt)
 	}
 	return cc

@@ -29,7 +29,6 @@ const (
 	cookieMSSMask   = 1<<cookieMSSBits - 1
 	cookieParity    = 1 << cookieMSSBits
 	cookieMACMask   = ^uint32(cookieParity | cookieMSSMask)
-	cookieNoScale   = 15 // more than maxWindowScale
 	cookieSACK      = 1 << 4
 	cookieStampMask = 1<<5 - 1 // 32 ms of a timestamp clock of 1 ms
 	cookieHasStamp  = 1 << 5   // never sent: it keeps a MAC made with timestamps apart from one without
@@ -56,18 +55,15 @@ func cookieOptions(h *handshake) uint32 {
 	if !h.ts {
 		return 0
 	}
-	o := uint32(cookieHasStamp | cookieNoScale)
-	if h.hasScale {
-		o = cookieHasStamp | uint32(h.scale)
-	}
+	o := cookieHasStamp | uint32(h.scale)
 	if h.sack {
 		o |= cookieSACK
 	}
 	return o
 }
 
-// sign makes a cookie. All that is hashed has one length, so a plain prefix is a sound key.
-func (l *Listener) sign(f *Flow, irs Seq, period, index, options uint32) Seq {
+// mac is a message authentication code. All that is hashed has one length, so a plain prefix is a sound key.
+func (l *Listener) mac(f *Flow, irs Seq, period, index, options uint32) [sha256.Size]byte {
 	b := make([]byte, 0, 96) // 82 are used
 	b = append(b, l.c.Secret[:]...)
 	b = append(b, f.Local[:]...)
@@ -78,7 +74,12 @@ func (l *Listener) sign(f *Flow, irs Seq, period, index, options uint32) Seq {
 	b = binary.BigEndian.AppendUint32(b, uint32(irs))
 	b = binary.BigEndian.AppendUint32(b, period)
 	b = append(b, byte(index), byte(options))
-	sum := sha256.Sum256(b)
+	return sha256.Sum256(b)
+}
+
+// sign makes a cookie.
+func (l *Listener) sign(f *Flow, irs Seq, period, index, options uint32) Seq {
+	sum := l.mac(f, irs, period, index, options)
 	return Seq(binary.BigEndian.Uint32(sum[:])&cookieMACMask | period<<cookieMSSBits&cookieParity | index)
 }
 
@@ -93,8 +94,9 @@ func (l *Listener) cookie(now time.Duration, f *Flow, s *Segment, c *Config) Seg
 		h.ts = false
 	}
 	if !h.ts {
-		h.hasScale, h.scale, h.sack = false, 0, false
+		h.scale, h.sack = noScale, false
 	}
+	h.ecn = false // there is no room to remember it
 	o := cookieOptions(&h)
 	h.iss = l.sign(f, h.irs, cookiePeriodAt(now), cookieMSSIndex(h.mss), o)
 	l.cookiesUntil = now + 2*cookiePeriod
@@ -124,14 +126,12 @@ func (l *Listener) openCookie(now time.Duration, f *Flow, s *Segment, c *Config)
 	if l.sign(f, s.Seq-1, period, index, o) != iss {
 		return h, false
 	}
-	h = handshake{iss: iss, irs: s.Seq - 1, mss: cookieMSS[index], window: s.Window}
+	h = handshake{iss: iss, irs: s.Seq - 1, mss: cookieMSS[index], window: s.Window, scale: noScale}
 	_, h.tsOffset = l.iss(now, f)
 	if o != 0 {
 		h.ts, h.tsVal = true, s.Options.TSVal
 		h.sack = o&cookieSACK != 0
-		if scale := uint8(o & cookieNoScale); scale != cookieNoScale {
-			h.hasScale, h.scale = true, scale
-		}
+		h.scale = uint8(o & noScale)
 	}
 	return h, true
 }

@@ -60,8 +60,8 @@ func TestC123CookieKeepsOptions(t *testing.T) {
 	}
 }
 
-// TestCookieForged: A2. Whatever the cookie is bound to is changed, one at a time.
-func TestCookieForged(t *testing.T) {
+// TestA2CookieForged: A2. Whatever the cookie is bound to is changed, one at a time.
+func TestA2CookieForged(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		forge func(l *Listener, f *Flow, s *Segment)
@@ -106,8 +106,8 @@ func TestCookieForged(t *testing.T) {
 	}
 }
 
-// TestCookieGuesses: A2. The MAC has at least 24 bits, so that none of 10⁵ guesses is likely to hold.
-func TestCookieGuesses(t *testing.T) {
+// TestA2CookieGuesses: A2. The MAC has at least 24 bits, so that none of 10⁵ guesses is likely to hold.
+func TestA2CookieGuesses(t *testing.T) {
 	l, f := cookieListener(), testFlow(1)
 	l.Arrive(0, f, plainSYN(), listenConfig)
 	for n := range Seq(100_000) {
@@ -117,7 +117,7 @@ func TestCookieGuesses(t *testing.T) {
 	}
 }
 
-func TestCookieAge(t *testing.T) {
+func TestA2CookieAge(t *testing.T) {
 	for _, tc := range []struct {
 		age  time.Duration
 		want bool

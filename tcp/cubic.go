@@ -38,6 +38,8 @@ const (
 	// cubicC and cubicBeta: RFC 9438 §4.1, C and β_cubic, with their values of §5.1 and §4.6.
 	cubicC    = 0.4
 	cubicBeta = 0.7
+	// cubicMarked is β_cubic where a mark came in congestion avoidance: RFC 8511 §4, as the queue is a short one then.
+	cubicMarked = 0.85
 	// cubicAlpha: RFC 9438 §4.3: 3 * (1 - β_cubic) / (1 + β_cubic) makes W_est as aggressive as Reno.
 	cubicAlpha = 3 * (1 - cubicBeta) / (1 + cubicBeta)
 )
@@ -62,7 +64,7 @@ func (q *cubic) Acked(now time.Duration, s Sample) {
 		q.valid.unused(now, q.mss, &q.cwnd, &q.ssthresh)
 	}
 	if q.slowStart() {
-		q.slow(n, s, limited)
+		q.slow(now, n, s, limited)
 		return
 	}
 	if !limited {
@@ -79,8 +81,8 @@ func (q *cubic) Acked(now time.Duration, s Sample) {
 func (q *cubic) slowStart() bool { return q.ssthresh == 0 || q.cwnd < q.ssthresh }
 
 // slow is slow start; limited says that the window is used.
-func (q *cubic) slow(n int32, s Sample, limited bool) {
-	done := q.hystart.acked(q, n, s)
+func (q *cubic) slow(now time.Duration, n int32, s Sample, limited bool) {
+	done := q.hystart.acked(now, q, n, s, limited)
 	if !limited {
 		return
 	}
@@ -159,7 +161,11 @@ func (q *cubic) reduce(s Sample) {
 	}
 	// RFC 9438 §4.6: ssthresh = flight_size * β_cubic, and at least two segments. Where less was in flight than the
 	// window let, that is what the path is known to bear.
-	q.ssthresh = max(int32(float64(min(s.InFlight, int(q.cwnd)))*cubicBeta), 2*q.mss)
+	beta := cubicBeta
+	if s.CE && !q.slowStart() {
+		beta = cubicMarked
+	}
+	q.ssthresh = max(int32(float64(min(s.InFlight, int(q.cwnd)))*beta), 2*q.mss)
 	q.growing = false
 	q.hystart = hystart{done: true}
 }
@@ -190,6 +196,7 @@ func (q *cubic) Undo(time.Duration) {
 	q.cwnd, q.ssthresh = max(q.cwnd, p.cwnd), p.ssthresh
 	q.wMax, q.wEst, q.origin, q.k, q.epoch, q.growing = p.wMax, p.wEst, p.origin, p.k, p.epoch, p.growing
 	q.prior, q.timedOut, q.afterRTO = nil, false, false
+	q.hystart = hystart{done: p.ssthresh != 0} // the first slow start goes on, and its end is looked for again
 }
 
 // Idle falls back to the restart window. RFC 5681 §4.1: "RW = min(IW,cwnd)". The epoch ends: RFC 9438 §5.8.

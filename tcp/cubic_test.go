@@ -135,23 +135,68 @@ func TestC98HyStart(t *testing.T) {
 	}
 	now := time.Duration(0)
 	q := NewCubic(mss)
-	grow(q, &now, 4, func(int) time.Duration { return 80 * ms })
+	grow(q, &now, 4, func(int) time.Duration { return 4 * time.Second })
 	if w := q.Window(); w != 160*mss || q.Ssthresh() != 0 {
 		t.Fatalf("with a steady round trip: %d, threshold %d", w, q.Ssthresh())
 	}
-	grow(q, &now, 9, func(i int) time.Duration { return 95 * ms })
-	if w := q.Window() / mss; q.Ssthresh() == 0 || w > 160*8 || w < 160*2 {
-		t.Errorf("with a longer round trip: %d segments, threshold %d", w, q.Ssthresh())
+	grow(q, &now, 9, func(i int) time.Duration { return 4020 * ms })
+	if w := q.Ssthresh() / mss; w > 160*8 || w < 160*2 {
+		t.Errorf("with a longer round trip: %d segments, threshold %d", q.Window()/mss, w)
 	}
 	q = NewCubic(mss)
 	grow(q, &now, 6, func(i int) time.Duration {
 		if i == 3 {
-			return 95 * ms
+			return 4020 * ms
 		}
-		return 80 * ms
+		return 4 * time.Second
 	})
 	if q.Ssthresh() != 0 || q.(*cubic).hystart.conservative {
 		t.Errorf("one long round ends slow start: threshold %d", q.Ssthresh())
+	}
+}
+
+// TestHyStartTrain: slow start also ends where acknowledgements come without a pause for half a round trip, unless the
+// window is not used, or the round trip is too short to tell.
+func TestHyStartTrain(t *testing.T) {
+	for _, x := range []struct {
+		what    string
+		rtt     time.Duration
+		apart   time.Duration
+		limited bool
+		ends    bool
+	}{
+		{"a round of 80 ms in 100 ms", 100 * ms, ms, true, true},
+		{"with pauses", 100 * ms, 3 * ms, true, false},
+		{"a round of 40 ms in 100 ms", 100 * ms, ms / 2, true, false},
+		{"window not used", 100 * ms, ms, false, false},
+		{"a round trip of 5 ms", 5 * ms, ms, true, false},
+	} {
+		q := NewCubic(mss).(*cubic)
+		q.cwnd = 80 * mss
+		now := x.rtt
+		for range 80 {
+			now += x.apart
+			q.Acked(now, Sample{Acked: mss, InFlight: 80 * mss, RTT: x.rtt, AppLimited: !x.limited})
+		}
+		if ended := q.Ssthresh() != 0; ended != x.ends {
+			t.Errorf("%s: slow start has ended: %v; window %d, threshold %d", x.what, ended, q.Window()/mss, q.Ssthresh()/mss)
+		}
+	}
+}
+
+// TestHyStartAfterUndo: where a reduction in the first slow start was for nothing, the end of that is looked for as before.
+func TestHyStartAfterUndo(t *testing.T) {
+	q := NewCubic(mss).(*cubic)
+	q.Loss(0, Sample{InFlight: 10 * mss, Lost: mss})
+	q.Undo(0)
+	if q.Ssthresh() != 0 || q.hystart.done {
+		t.Errorf("undone: threshold %d, slow start is watched: %v; want 0, true", q.Ssthresh(), !q.hystart.done)
+	}
+	q = reduced(100)
+	q.Loss(0, Sample{InFlight: 70 * mss, Lost: mss})
+	q.Undo(0)
+	if !q.hystart.done {
+		t.Error("a later slow start is watched as well")
 	}
 }
 

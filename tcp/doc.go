@@ -62,6 +62,11 @@
 // [NewReno]; and BBR, version 3 (draft-ietf-ccwg-bbr), [NewBBR], which is paced, and for which the connection measures the
 // path's delivery rate, see [PathModel]. A window that is not used does not grow, and is not kept for ever (RFC 7661).
 //
-// Not implemented: urgent data is delivered in line (RFC 6093) and never sent; ECN (RFC 3168) is never agreed on; text
-// of a SYN is not kept (no RFC 7413); security compartments are not checked.
+// Explicit Congestion Notification (RFC 3168, RFC 8311) where the peer asks for it, and where Config.ECN says so it is asked
+// for; CUBIC and NewReno answer a mark by RFC 8511, BBR sends not-ECT. TCP Fast Open (RFC 7413), [TCB.FastOpen] and
+// ListenConfig.FastOpen.
+//
+// Not implemented: urgent data is delivered in line (RFC 6093) and never sent; AccECN (RFC 9768) is answered as RFC 3168 has it;
+// the User Timeout Option (RFC 5482) is passed over, since it lets a peer say how long our memory is to be held, and no system
+// in use sends it, so the timeout is what the user here sets; security compartments are not checked.
 package tcp

@@ -194,6 +194,8 @@ func (r *halfOpen) repeatSYN(now time.Duration, s *Segment) (reply Segment) {
 	if s.Options.HasTimestamps && int32(s.Options.TSVal-r.h.tsVal) > 0 {
 		r.h.tsVal = s.Options.TSVal // RFC 7323 §4.3 (2)
 	}
+	// RFC 3168 §6.1.1.1: a peer that had no answer to an ECN-setup SYN may ask again without.
+	r.h.ecn = r.h.ecn && setupECN(s)
 	if r.limited(now) {
 		return reply
 	}

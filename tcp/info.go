@@ -20,12 +20,14 @@ type Info struct {
 	RcvScale    uint8 // shift of windows that we send
 	Timestamps  bool
 	SACK        bool
-	Unread      int // octets that wait for Read
-	Unsent      int // octets written and not yet sent
-	InFlight    int // octets sent and not yet acknowledged
-	OutOfOrder  int // octets received behind a hole
-	Cwnd        int // congestion window in octets
-	Ssthresh    int // slow-start threshold in octets; 0: none yet
+	ECN         bool // was agreed on (RFC 3168)
+	FastOpen    bool // text came with the SYN, ours or the peer's, and was taken (RFC 7413)
+	Unread      int  // octets that wait for Read
+	Unsent      int  // octets written and not yet sent
+	InFlight    int  // octets sent and not yet acknowledged
+	OutOfOrder  int  // octets received behind a hole
+	Cwnd        int  // congestion window in octets
+	Ssthresh    int  // slow-start threshold in octets; 0: none yet
 	SRTT        time.Duration
 	RTTVar      time.Duration
 	RTO         time.Duration

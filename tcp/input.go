@@ -15,12 +15,6 @@ const (
 	pawsIdle = 24 * 24 * time.Hour
 )
 
-// allowance counts challenge ACKs within a second.
-type allowance struct {
-	since uint32 // ms
-	n     int32
-}
-
 // arrival is a segment as the checks leave it: the idealized segment of RFC 9293 §3.10.7.4, first.
 type arrival struct {
 	*Segment
@@ -72,7 +66,7 @@ func (t *TCB) arriveSynSent(now time.Duration, a *arrival) (ev Event) {
 	// "If SEG.ACK =< ISS or SEG.ACK > SND.NXT, send a reset (unless the RST bit is set, if so drop the segment and
 	// return)"
 	ack := a.Flags.Has(ACK)
-	if ack && (a.Ack.LessEq(t.snd.una) || t.snd.nxt.Less(a.Ack)) {
+	if ack && (a.Ack.LessEq(t.snd.una) || (t.snd.nxt + t.sentBySYN()).Less(a.Ack)) {
 		if !a.Flags.Has(RST) {
 			t.sendReset(a.Ack, false)
 		}
@@ -92,13 +86,19 @@ func (t *TCB) arriveSynSent(now time.Duration, a *arrival) (ev Event) {
 	h.read(a.Segment)
 	t.agree(now, &h)
 	if !ack {
+		t.agreeECN(t.ecn&ecnAsked != 0 && h.ecn)
 		// "Otherwise, enter SYN-RECEIVED, form a SYN,ACK segment". Text that came along is sent again by the peer.
 		t.state = SynReceived
 		t.snd.rtx, t.snd.lost, t.snd.cause = t.snd.una, t.snd.nxt, CauseData
 		return 0
 	}
+	// RFC 3168 §6.1.1: ECE and no CWR make an ECN-setup SYN-ACK; both are what a peer says that reflects what it is sent.
+	t.agreeECN(t.ecn&ecnAsked != 0 && a.Flags&(ECE|CWR) == ECE)
+	if t.opening != nil {
+		t.fastAnswered(a)
+	}
 	t.establish(now)
-	t.acked(now, a, &ev)
+	t.acked(now, a, &ev, false)
 	t.window(a.Seq, a.Ack, a.wnd)
 	t.ackNow(CauseAck)
 	t.takeText(now, a, &ev)
@@ -119,6 +119,9 @@ func (t *TCB) arriveOther(now time.Duration, a *arrival) (ev Event) {
 	t.rcv.heardAt = now
 	t.fresh = false
 	t.recent(now, a)
+	if t.ecn != 0 {
+		t.heardECN(a)
+	}
 	t.takeText(now, a, &ev) // seventh
 	t.checkFIN(now, a, &ev) // eighth
 	return ev
@@ -185,7 +188,7 @@ func (t *TCB) checkSeq(now time.Duration, a *arrival, ev *Event) bool {
 		return true
 	}
 	if t.state == SynReceived && a.Flags&(SYN|ACK|FIN) == SYN && a.Seq == t.rcv.irs {
-		return t.sameSYN(ev)
+		return t.sameSYN(a.Segment, ev)
 	}
 	if !t.acceptable(a.Seq, a.Segment.Len()) && !t.atEdge(a) {
 		// "If the RCV.WND is zero, no segments will be acceptable, but special allowance should be made to accept valid
@@ -220,10 +223,13 @@ func (t *TCB) simultaneous(a *arrival) bool {
 }
 
 // sameSYN is a SYN that was received before, in SYN-RECEIVED: our SYN-ACK was lost.
-func (t *TCB) sameSYN(ev *Event) bool {
+func (t *TCB) sameSYN(s *Segment, ev *Event) bool {
 	if t.snd.nxt != t.snd.iss {
 		t.snd.rtx, t.snd.lost, t.snd.cause = t.snd.iss, t.snd.iss+1, CauseFast
 		t.snd.timing = false
+	}
+	if !setupECN(s) {
+		t.ecn = 0
 	}
 	*ev = DropSYN.event()
 	return false
@@ -240,10 +246,11 @@ func (t *TCB) unacceptable(now time.Duration, a *arrival) {
 		t.set(timerWait, now+t.timeWait())
 	}
 	if !finAgain && (a.len == 0 || a.Flags.Has(SYN)) {
-		if t.rcv.dupAckAt != 0 && now-t.rcv.dupAckAt < oowInterval {
+		ms := ticks(now)
+		if t.rcv.dupAckAt != 0 && ms-t.rcv.dupAckAt < uint32(oowInterval/time.Millisecond) {
 			return
 		}
-		t.rcv.dupAckAt = max(now, 1)
+		t.rcv.dupAckAt = max(ms, 1)
 	}
 	if a.len > 0 && (a.seq + Seq(a.len)).LessEq(t.rcv.nxt) {
 		t.noteDuplicate(a, t.rcv.nxt)
@@ -295,11 +302,11 @@ func (t *TCB) checkSYN(now time.Duration, a *arrival, ev *Event) bool {
 
 // challenge makes an acknowledgement due that answers a suspicious segment, unless there were too many of late.
 func (t *TCB) challenge(now time.Duration) {
-	if ms := ticks(now); t.challenged.n == 0 || ms-t.challenged.since >= 1000 {
-		t.challenged = allowance{since: ms}
+	if ms := ticks(now); t.rcv.challenge == 0 || ms-t.challenges >= 1000 {
+		t.challenges, t.rcv.challenge = ms, 0
 	}
-	if t.challenged.n < challengeLimit {
-		t.challenged.n++
+	if t.rcv.challenge < challengeLimit {
+		t.rcv.challenge++
 		t.ackNow(CauseChallenge)
 	}
 }

@@ -18,6 +18,8 @@ type ListenConfig struct {
 	ISS func(now time.Duration, f *Flow) (iss Seq, tsOffset uint32)
 	// Hold makes each SYN wait for Decide before it is answered. Cookies are not used then: beyond Backlog, SYNs drop.
 	Hold bool
+	// FastOpen takes SYNs with text and a cookie of ours, and gives such cookies out (RFC 7413). It is off where Hold is set.
+	FastOpen bool
 }
 
 // Verdict is what a user decides about a held SYN.
@@ -52,6 +54,7 @@ const (
 type Listener struct {
 	c            ListenConfig
 	full         bool
+	fastFull     bool          // SetFastFull
 	cookiesUntil time.Duration // until then a cookie that was handed out may come back
 	halfOpen     map[Flow]*halfOpen
 	queues       [numQueues]queue
@@ -71,7 +74,8 @@ func NewListener(c ListenConfig) *Listener {
 // Arrive is SEGMENT ARRIVES for a flow that has no TCB: RFC 9293 §3.10.7.2, and §3.10.7.4 for a flow in SYN-RECEIVED.
 // The connection will be made with c, which the Listener keeps. There is a reply to send where reply.Flags is not 0.
 // Where t is not nil the handshake is complete: t has taken this very segment with the event e, is past SYN-RECEIVED,
-// and belongs to the caller, who calls t.Next at once.
+// and belongs to the caller, who calls t.Next at once. With FastOpen t may also be in SYN-RECEIVED: then s is a SYN whose cookie
+// holds, and t has its text.
 func (l *Listener) Arrive(now time.Duration, f *Flow, s *Segment, c *Config) (reply Segment, t *TCB, e Event) {
 	if r := l.halfOpen[*f]; r != nil {
 		return l.arriveHalfOpen(now, r, s)
@@ -107,7 +111,7 @@ func (l *Listener) arriveACK(now time.Duration, f *Flow, s *Segment, c *Config) 
 	return reply, nil, drop.event()
 }
 
-// arriveSYN begins a handshake. Text behind the SYN is not kept: the peer sends it again, since the SYN-ACK does not
+// arriveSYN begins a handshake. Without Fast Open, text behind the SYN is not kept: the peer sends it again, since the SYN-ACK does not
 // acknowledge it (RFC 9293 §3.10.7.2 would queue it).
 func (l *Listener) arriveSYN(now time.Duration, f *Flow, s *Segment, c *Config) (reply Segment, t *TCB, e Event) {
 	room := len(l.halfOpen) < l.c.Backlog
@@ -116,6 +120,15 @@ func (l *Listener) arriveSYN(now time.Duration, f *Flow, s *Segment, c *Config) 
 	}
 	if !room {
 		return l.cookie(now, f, s, c), nil, 0
+	}
+	var offer FastOpenCookie
+	if s.Options.HasFastOpen && l.c.FastOpen && !l.c.Hold {
+		if t, offer = l.arriveFast(now, f, s, c); t != nil {
+			if t.Buffered() > 0 {
+				e = Readable
+			}
+			return reply, t, e
+		}
 	}
 	r := &halfOpen{flow: *f, c: c, queue: queueReady}
 	r.h.read(s)
@@ -126,7 +139,9 @@ func (l *Listener) arriveSYN(now time.Duration, f *Flow, s *Segment, c *Config) 
 		return reply, nil, DropHeld.event()
 	}
 	l.add(r)
-	return l.answer(now, r), nil, 0
+	reply = l.answer(now, r)
+	reply.Options.HasFastOpen, reply.Options.Cookie = offer.n > 0, offer
+	return reply, nil, 0
 }
 
 // complete makes the connection whose handshake s completes. t is nil where the accept queue is full, which passes,
@@ -245,6 +260,9 @@ func (l *Listener) Deadline() (at time.Duration, ok bool) {
 	}
 	return at, ok
 }
+
+// Has reports whether the flow is half open, or its SYN held.
+func (l *Listener) Has(f *Flow) bool { return l.halfOpen[*f] != nil }
 
 // Len is the number of half-open connections, held ones included.
 func (l *Listener) Len() int { return len(l.halfOpen) }

@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -75,8 +76,8 @@ const (
 	wantReset  = "<SEQ=0><CTL=RST>" // for SEG.ACK = ISS+1
 )
 
-// TestC64ListenFlags: RFC 9293 §3.10.7.2, for every combination of flags (A14).
-func TestC64ListenFlags(t *testing.T) {
+// TestC64A14ListenFlags: RFC 9293 §3.10.7.2, for every combination of flags (A14).
+func TestC64A14ListenFlags(t *testing.T) {
 	for g := range Flags(64) {
 		t.Run(g.String(), func(t *testing.T) {
 			want, drop, half := "", DropFlags, 0
@@ -88,10 +89,10 @@ func TestC64ListenFlags(t *testing.T) {
 			case g.Has(SYN) && !g.Has(FIN):
 				want, drop, half = wantSynAck, DropNone, 1
 			}
-			for _, ecn := range []Flags{0, ECE | CWR} { // C115: an ECN-setup SYN is an ordinary one to us
+			for _, ecn := range []Flags{0, ECE | CWR} { // C115: an ECN-setup SYN is answered by an ECN-setup SYN-ACK
 				l := testListener(8)
 				reply, c, e := l.Arrive(0, testFlow(1), &Segment{Seq: peerISS, Ack: 901, Flags: g | ecn}, listenConfig)
-				wantAnswer(t, reply, want)
+				wantAnswer(t, reply, strings.Replace(want, "SYN,ACK", map[Flags]string{0: "SYN,ACK", ECE | CWR: "SYN,ECE,ACK"}[ecn], 1))
 				wantDrop(t, e, drop)
 				if c != nil || l.Len() != half {
 					t.Errorf("connection %v and %d half-open ones, want none and %d", c, l.Len(), half)
@@ -228,8 +229,8 @@ func TestC16ManyHalfOpen(t *testing.T) {
 	}
 }
 
-// TestC67PeerThatBeganAnew: §3.10.7.4 fourth, by way of RFC 5961 §4.2's challenge.
-func TestC67PeerThatBeganAnew(t *testing.T) {
+// TestC67A25PeerThatBeganAnew: §3.10.7.4 fourth, by way of RFC 5961 §4.2's challenge.
+func TestC67A25PeerThatBeganAnew(t *testing.T) {
 	l, _ := synReceived(t, 8, peerSYN())
 	again := peerSYN()
 	again.Seq = 40_000
@@ -276,8 +277,8 @@ func TestSynReceivedEchoesNewestTimestamp(t *testing.T) {
 	}
 }
 
-// TestSynAckSchedule: RFC 6298 §2.1 and §5.5.
-func TestSynAckSchedule(t *testing.T) {
+// TestA3SynAckSchedule: RFC 6298 §2.1 and §5.5.
+func TestA3SynAckSchedule(t *testing.T) {
 	l, _ := synReceived(t, 8, plainSYN())
 	start := time.Second
 	for _, want := range []time.Duration{1, 3, 7, 15, 31} {

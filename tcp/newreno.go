@@ -45,10 +45,14 @@ func (r *reno) Acked(now time.Duration, s Sample) {
 		if !r.slowStart() {
 			r.cwnd, r.afterRTO = max(r.ssthresh, r.mss), false
 		}
-	} else if r.acked += min(n, r.cwnd); r.acked >= r.cwnd {
-		// RFC 5681 §3.1: cwnd grows by no more than SMSS for a whole window of acknowledged octets.
-		r.acked -= r.cwnd
-		r.cwnd += r.mss
+	} else {
+		whole := max(r.cwnd-r.cwnd%r.mss, 1)
+		// RFC 5681 §3.1: cwnd grows by no more than SMSS for a whole window of acknowledged octets. Of a window that a
+		// reduction has left with half a segment, whole segments are in flight.
+		if r.acked += min(n, whole); r.acked >= whole {
+			r.acked -= whole
+			r.cwnd += r.mss
+		}
 	}
 	r.cwnd = min(r.cwnd, maxCwnd)
 }
@@ -70,8 +74,14 @@ func slowLimit(cwnd, mss int32, afterRTO bool) int32 {
 // reduce sets the slow-start threshold for what was in flight, and keeps what Undo needs.
 func (r *reno) reduce(s Sample) {
 	r.priorCwnd, r.priorSS = r.cwnd, r.ssthresh
-	// RFC 5681 §3.1, equation 4: "ssthresh = max (FlightSize / 2, 2*SMSS)"
-	r.ssthresh = max(int32(min(s.InFlight, maxCwnd)/2), 2*r.mss)
+	// RFC 5681 §3.1, equation 4: "ssthresh = max (FlightSize / 2, 2*SMSS)"; RFC 8511 §3.1 keeps 0.8 where a mark came in
+	// congestion avoidance.
+	flight := int32(min(s.InFlight, maxCwnd))
+	if s.CE && !r.slowStart() {
+		r.ssthresh = max(flight/5*4, 2*r.mss)
+	} else {
+		r.ssthresh = max(flight/2, 2*r.mss)
+	}
 	r.acked = 0
 }
 

@@ -145,3 +145,17 @@ func TestNewRenoSetMSS(t *testing.T) {
 		t.Errorf("Name %q, Pacing %d", c.Name(), c.Pacing())
 	}
 }
+
+// TestHalfASegment: RFC 5681 §3.1: of a window of four and a half segments four are in flight, and when they are acknowledged
+// the window grows.
+func TestHalfASegment(t *testing.T) {
+	c := NewReno(mss)
+	c.Loss(0, Sample{InFlight: 9 * mss})
+	wantWindow(t, c, "half of nine", 9*mss/2, 9*mss/2)
+	for range 3 {
+		c.Acked(0, Sample{Acked: mss, InFlight: 4 * mss})
+	}
+	wantWindow(t, c, "three of four are acknowledged", 9*mss/2, 9*mss/2)
+	c.Acked(0, Sample{Acked: mss, InFlight: 4 * mss})
+	wantWindow(t, c, "all four", 11*mss/2, 9*mss/2)
+}

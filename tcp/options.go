@@ -4,13 +4,14 @@ import "encoding/binary"
 
 // The kinds of TCP options that this package reads (IANA, TCP Option Kind Numbers).
 const (
-	kindEOL           = 0 // RFC 9293 §3.1
-	kindNOP           = 1 // RFC 9293 §3.1
-	kindMSS           = 2 // RFC 9293 §3.7.1
-	kindWindowScale   = 3 // RFC 7323 §2.2
-	kindSACKPermitted = 4 // RFC 2018 §2
-	kindSACK          = 5 // RFC 2018 §3
-	kindTimestamps    = 8 // RFC 7323 §3.2
+	kindEOL           = 0  // RFC 9293 §3.1
+	kindNOP           = 1  // RFC 9293 §3.1
+	kindMSS           = 2  // RFC 9293 §3.7.1
+	kindWindowScale   = 3  // RFC 7323 §2.2
+	kindSACKPermitted = 4  // RFC 2018 §2
+	kindSACK          = 5  // RFC 2018 §3
+	kindTimestamps    = 8  // RFC 7323 §3.2
+	kindFastOpen      = 34 // RFC 7413 §4.1.1
 )
 
 // maxWindowScale: RFC 7323 §2.3, "the shift count MUST be limited to 14".
@@ -26,8 +27,10 @@ type Options struct {
 	HasScale      bool
 	SACKPermitted bool
 	HasTimestamps bool
-	TSVal, TSEcr  uint32 // meaningful where HasTimestamps
-	Blocks        uint8  // how many of SACK are meaningful, at most 4
+	TSVal, TSEcr  uint32         // meaningful where HasTimestamps
+	Blocks        uint8          // how many of SACK are meaningful, at most 4
+	HasFastOpen   bool           // a cookie is asked for, or
+	Cookie        FastOpenCookie // this is one
 	SACK          [4]Block
 }
 
@@ -59,6 +62,9 @@ func (o *Options) decodeOne(kind byte, v []byte) {
 		o.SACKPermitted = true
 	case kind == kindTimestamps && len(v) == 8:
 		o.TSVal, o.TSEcr, o.HasTimestamps = binary.BigEndian.Uint32(v), binary.BigEndian.Uint32(v[4:]), true
+	case kind == kindFastOpen:
+		o.Cookie = NewFastOpenCookie(v)
+		o.HasFastOpen = len(v) == 0 || o.Cookie.n > 0
 	case kind == kindSACK && len(v) > 0 && len(v)%8 == 0:
 		o.Blocks, o.SACK = 0, [4]Block{}
 		for ; len(v) > 0 && int(o.Blocks) < len(o.SACK); v = v[8:] {
@@ -82,6 +88,9 @@ func (o *Options) Len() int {
 		n += 12 // SACK-permitted stands in the place of its two NOPs
 	case o.SACKPermitted:
 		n += 4
+	}
+	if o.HasFastOpen {
+		n += (2 + int(o.Cookie.n) + 3) &^ 3
 	}
 	if k := o.fits(n); k > 0 {
 		n += 4 + 8*k
@@ -121,6 +130,9 @@ func (o *Options) encode(b []byte) int {
 		b[n], b[n+1], b[n+2], b[n+3] = kindNOP, kindWindowScale, 3, o.WindowScale
 		n += 4
 	}
+	if o.HasFastOpen {
+		n += o.encodeFastOpen(b[n:])
+	}
 	if f := o.fits(n); f > 0 {
 		b[n], b[n+1], b[n+2], b[n+3] = kindNOP, kindNOP, kindSACK, byte(2+8*f)
 		n += 4
@@ -129,6 +141,16 @@ func (o *Options) encode(b []byte) int {
 			binary.BigEndian.PutUint32(b[n+4:], uint32(k.Right))
 			n += 8
 		}
+	}
+	return n
+}
+
+// encodeFastOpen writes the Fast Open option, with NOPs up to the next word.
+func (o *Options) encodeFastOpen(b []byte) int {
+	n := 2 + copy(b[2:], o.Cookie.b[:o.Cookie.n])
+	b[0], b[1] = kindFastOpen, byte(n)
+	for ; n%4 != 0; n++ {
+		b[n] = kindNOP
 	}
 	return n
 }

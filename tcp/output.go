@@ -54,11 +54,21 @@ func (t *TCB) nextSYN(now time.Duration, s *Segment) bool {
 	s.Seq, s.Window, s.Flags, s.Cause = t.snd.iss, t.c.synWindow(), SYN, CauseData
 	o.MSS = t.c.announcedMSS()
 	if t.state == SynSent {
+		if first && t.ecn&ecnAsked != 0 {
+			// RFC 3168 §6.1.1: ECE and CWR make an ECN-setup SYN. §6.1.1.1: sent again, it goes without, since some drop it.
+			s.Flags |= ECE | CWR
+		}
 		o.HasScale, o.SACKPermitted, o.HasTimestamps = !t.c.NoScale, !t.c.NoSACK, !t.c.NoTimestamps
 	} else {
 		s.Flags, s.Ack = SYN|ACK, t.rcv.nxt
+		if t.rcv.nxt != t.rcv.irs+1 { // the SYN brought text
+			s.Window = uint16(min(t.rcv.edge.From(t.rcv.nxt), 65535))
+		}
 		o.HasScale, o.SACKPermitted, o.HasTimestamps = t.scaled, t.sack, t.ts
 		o.TSEcr = t.rcv.tsRecent
+		if t.ecn&ecnAgreed != 0 {
+			s.Flags |= ECE
+		}
 		t.acknowledged()
 	}
 	if o.HasScale {
@@ -66,6 +76,14 @@ func (t *TCB) nextSYN(now time.Duration, s *Segment) bool {
 	}
 	if o.HasTimestamps {
 		o.TSVal = ticks(now) + t.tsOffset
+	}
+	if f := t.opening; f != nil && first {
+		o.HasFastOpen, o.Cookie = true, f.offer
+		if t.state != SynSent {
+			t.opening = nil
+		} else if f.offer.n > 0 {
+			t.fillSYN(s)
+		}
 	}
 	t.snd.rtx = t.snd.iss + 1
 	if first {
@@ -76,7 +94,7 @@ func (t *TCB) nextSYN(now time.Duration, s *Segment) bool {
 		s.Cause = t.snd.cause
 		t.snd.timing = false
 		if s.Cause != CauseData { // which is a SYN that became a SYN-ACK
-			t.again++
+			t.snd.again++
 		}
 	}
 	if t.timers[timerRetransmit] == 0 {
@@ -88,6 +106,9 @@ func (t *TCB) nextSYN(now time.Duration, s *Segment) bool {
 // header fills what every segment of a connection past SYN-SENT carries. It must be followed by sending s.
 func (t *TCB) header(now time.Duration, s *Segment, seq Seq, why Cause) {
 	s.Seq, s.Ack, s.Flags, s.Cause = seq, t.rcv.nxt, ACK, why
+	if t.ecn&ecnEcho != 0 {
+		s.Flags |= ECE
+	}
 	s.Options = t.options(now)
 	t.rcv.dup = Block{}
 	t.moveEdge()

@@ -16,9 +16,19 @@ type rack struct {
 	reordering  bool // RACK.reordering_seen
 	windowMult  uint8
 	persistence uint8 // RACK.reo_wnd_persist: recoveries until windowMult is forgotten
+
+	parted bool          // a look for what is lost went through a part of the scoreboard only,
+	rest   Seq           // and goes on from here,
+	due    time.Duration // and the part before it will be all lost or delivered by then; 0: it is
 }
 
 const (
+	// walkLimit bounds the records that one acknowledgement makes us look at, to about a microsecond of work. More than
+	// that stand in front of what was sent last only where thousands of packets are in doubt, and then each
+	// acknowledgement looks at the next of them.
+	walkLimit = 1024
+	// walkAgain is when the look goes on where no acknowledgement comes: a tick of 1 ms.
+	walkAgain = time.Millisecond
 	// persistRecoveries: RFC 8985 §6.2, step 4: the reordering window stays inflated for 16 recoveries.
 	persistRecoveries = 16
 	// maxAckDelay is TLP.max_ack_delay of RFC 8985 §7.2: Linux's TCP_RTO_MIN, longer than any delayed acknowledgement
@@ -63,6 +73,7 @@ type delivery struct {
 	coarse  time.Duration // the RTT by timestamps, in whole milliseconds, where there is no other; 0: none
 
 	advanced   bool   // SND.UNA moved
+	marked     bool   // the peer echoes a congestion mark
 	cumulative bool   // what is being delivered stands before it
 	headAgain  bool   // what stood first was sent more than once,
 	headResent uint16 // and for the second time at this timestamp, its low bits
@@ -147,14 +158,25 @@ func (k *rack) recovered() {
 }
 
 // detect is RACK_detect_loss of RFC 8985 §6.2, step 5. It returns the octets that it finds lost, and after how long
-// more may be; 0: nothing is in doubt.
+// more may be; 0: nothing is in doubt. It departs from it in looking at walkLimit records at a time.
 func (b *scoreboard) detect(now, window time.Duration) (lost int, again time.Duration) {
 	k := &b.rack
 	if k.rtt == 0 {
 		return 0, 0
 	}
-	for i := b.head; i < len(b.buf); i++ {
+	i := b.head
+	if k.parted {
+		i = b.find(k.rest)
+	} else {
+		k.due = 0
+	}
+	k.parted = false
+	for end := i + walkLimit; i < len(b.buf); i++ {
 		r := &b.buf[i]
+		if i == end {
+			k.parted, k.rest = true, r.from
+			return lost, walkAgain
+		}
 		if r.fate&(fateSacked|fateLost) != 0 {
 			continue
 		}
@@ -165,16 +187,19 @@ func (b *scoreboard) detect(now, window time.Duration) (lost int, again time.Dur
 			continue
 		}
 		// a segment is lost when it was sent RACK.rtt + RACK.reo_wnd ago
-		if left := r.at + k.rtt + window - now; left <= 0 {
+		if at := r.at + k.rtt + window; at <= now {
 			lost += b.lose(i)
 			if b.model != nil {
 				b.model.Lost(now, b.lostRun(r))
 			}
 		} else {
-			again = max(again, left)
+			k.due = max(k.due, at)
 		}
 	}
-	return lost, again
+	if k.due == 0 {
+		return lost, 0
+	}
+	return lost, max(k.due-now, 1)
 }
 
 // armLoss starts the timer for what may yet be found lost after wait, else for the probe, else for idleness.
@@ -302,7 +327,7 @@ func (t *TCB) probeAgain(now time.Duration, s *Segment, mss int) {
 	}
 	b.tail.again, b.tail.probe = true, Block{from, s.End()}
 	b.resent(i, s.End(), now)
-	t.again++
+	t.snd.again++
 }
 
 // probeAcked is TLP_process_ack of RFC 8985 §7.4. It reports whether the probe has repaired a loss.

@@ -18,7 +18,11 @@ func (t *TCB) duplicate(now time.Duration, a *arrival) {
 	switch {
 	case t.snd.recovering:
 		// RFC 6582 §3.2 step 3: "For each additional duplicate ACK received […], increment cwnd by SMSS"
-		t.snd.inflated = min(t.snd.inflated+int32(mss), int32(flight))
+		// It departs from that in a bound: the duplicates that the flight at the loss can make are worth twice what the
+		// window is now, about. What is more was made up, or it is text that the next window may send.
+		if n := t.snd.inflated + int32(mss); int(n) <= 2*t.cc.Window() {
+			t.snd.inflated = n
+		}
 	case t.snd.dups < dupThresh:
 		// RFC 3042 §2: "The amount of outstanding data would remain less than or equal to the congestion window plus 2
 		// segments"
@@ -26,7 +30,10 @@ func (t *TCB) duplicate(now time.Duration, a *arrival) {
 	case t.snd.dups == dupThresh && t.snd.recover.Less(t.snd.una):
 		// RFC 5681 §3.2: "additional data sent in limited transmit MUST NOT be included in this calculation".
 		limited := min(int(t.snd.inflated), max(flight-t.cc.Window(), 0))
-		t.cc.Loss(now, Sample{Lost: min(mss, flight), InFlight: max(flight-limited, mss)})
+		if !t.hasReduced() {
+			t.cc.Loss(now, Sample{Lost: min(mss, flight), InFlight: max(flight-limited, mss)})
+			t.tellReduced()
+		}
 		t.snd.recover, t.snd.recovering = t.snd.nxt, true
 		t.snd.inflated = dupThresh * int32(mss)
 		t.loseFirst()
@@ -53,7 +60,9 @@ func (t *TCB) recover(now time.Duration, text int, s Sample) {
 	case t.cc == nil:
 	case !t.snd.recovering:
 		t.snd.inflated = 0
-		t.cc.Acked(now, s)
+		if !s.CE {
+			t.cc.Acked(now, s)
+		}
 		if t.snd.recover.Less(t.snd.una) {
 			t.snd.recover = t.snd.una - 1 // it stays within 2³¹ of SND.UNA
 		}

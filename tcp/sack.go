@@ -13,6 +13,9 @@ func (t *TCB) sentText(now time.Duration, s *Segment) {
 	t.snd.rtx, t.snd.lost = t.snd.nxt, t.snd.nxt
 	t.snd.override = false
 	t.snd.sentAt = now
+	if t.ecn != 0 {
+		t.markText(s)
+	}
 	if t.paces {
 		t.pace(now, n)
 	}
@@ -87,6 +90,11 @@ func (t *TCB) nextLost(now time.Duration, s *Segment) bool {
 	if n > room {
 		n = t.whole(room, text, true, mss)
 	}
+	if b.pipe() == 0 && n > mss {
+		// Nothing else is in the network. Where a super-segment is lost whole, only the timer would find that out; of two,
+		// the later tells of the earlier (RFC 8985 §3.1).
+		n = (n/2 + mss - 1) / mss * mss
+	}
 	t.fill(now, s, seq, min(text, n), t.snd.cause)
 	if text < n && t.finQueued {
 		s.Flags |= FIN
@@ -97,7 +105,7 @@ func (t *TCB) nextLost(now time.Duration, s *Segment) bool {
 		t.pace(now, s.Len())
 	}
 	b.revert.resent(s.Len(), t.stamp(now))
-	t.again++
+	t.snd.again++
 	if t.timers[timerRetransmit] == 0 || seq == t.snd.una {
 		t.set(timerRetransmit, now+t.rto())
 	}
@@ -106,9 +114,9 @@ func (t *TCB) nextLost(now time.Duration, s *Segment) bool {
 
 // sackAcked takes an acknowledgement, with what SACK says in it, into the scoreboard, and responds to it. SND.UNA has
 // moved already, where it does.
-func (t *TCB) sackAcked(now time.Duration, a *arrival, advanced bool) {
+func (t *TCB) sackAcked(now time.Duration, a *arrival, advanced, marked bool) {
 	b := t.board
-	d := delivery{now: now, minRTT: t.rtt.min, mss: t.textMSS(), pipe: b.pipe(), advanced: advanced}
+	d := delivery{now: now, minRTT: t.rtt.min, mss: t.textMSS(), pipe: b.pipe(), advanced: advanced, marked: marked}
 	if t.ts && a.Options.HasTimestamps && a.Options.TSEcr != 0 {
 		d.hasEcho, d.echo = true, a.Options.TSEcr-t.tsOffset
 	}
@@ -116,9 +124,7 @@ func (t *TCB) sackAcked(now time.Duration, a *arrival, advanced bool) {
 	b.acknowledge(t.snd.una, &d)
 	t.reported(a, &d)
 	if b.reneged() {
-		// RFC 2018 §8: what SACK reported is kept until SND.UNA passes it, so that all of it can be sent again to a receiver
-		// that has thrown it away.
-		b.loseAll(now, now, true, nil)
+		b.renege()
 		t.snd.cause = CauseFast
 	}
 	if d.oldest != 0 {
@@ -143,6 +149,7 @@ func (t *TCB) sackAcked(now time.Duration, a *arrival, advanced bool) {
 		// RFC 8985 §7.4.2: the loss that the probe repaired is answered as one that fast recovery had.
 		t.cc.Loss(now, Sample{Lost: t.textMSS(), InFlight: d.pipe})
 		t.cc.Recovered(now)
+		t.tellReduced()
 	}
 	t.respond(now, &d)
 	if advanced {
@@ -186,6 +193,9 @@ func (t *TCB) respond(now time.Duration, d *delivery) {
 		t.cc.Recovered(now)
 		b.rack.recovered()
 	}
+	if d.lost > 0 && t.search != nil {
+		d.lost = max(d.lost-t.probeLost(), 0)
+	}
 	if t.modelled {
 		t.respondModel(now, d)
 		return
@@ -198,7 +208,7 @@ func (t *TCB) respond(now time.Duration, d *delivery) {
 		t.beginRecovery(now, d)
 		b.prr.begin(d, b.total, b.sacked)
 		b.prr.delivered(d, b.pipe(), t.cc.Ssthresh(), t.textMSS())
-	case d.octets > 0 && (d.advanced || b.rack.reordering):
+	case d.octets > 0 && !d.marked && (d.advanced || b.rack.reordering):
 		// RFC 3042 §2: while duplicates are counted, the congestion window stays what it is. Where segments come out of
 		// order anyway, it grows with whatever is delivered, as on Linux.
 		t.cc.Acked(now, Sample{Acked: d.octets, Lost: d.lost, InFlight: d.pipe, RTT: max(d.newest, d.coarse), AppLimited: !t.snd.limited})
@@ -229,10 +239,14 @@ func (t *TCB) respondModel(now time.Duration, d *delivery) {
 
 // beginRecovery begins a recovery.
 func (t *TCB) beginRecovery(now time.Duration, d *delivery) {
-	t.cc.Loss(now, Sample{Acked: d.octets, Lost: d.lost, InFlight: max(d.pipe, t.flight()), RTT: max(d.newest, d.coarse)})
+	t.board.revert = revert{}
+	if !t.hasReduced() {
+		t.cc.Loss(now, Sample{Acked: d.octets, Lost: d.lost, InFlight: max(d.pipe, t.flight()), RTT: max(d.newest, d.coarse)})
+		t.tellReduced()
+		t.board.revert.begin(t.snd.una)
+	}
 	t.snd.recover, t.snd.recovering, t.snd.cause = t.snd.nxt, true, CauseFast
 	t.board.tail.sent = false
-	t.board.revert.begin(t.snd.una)
 }
 
 // keepRecover keeps the end of a recovery that is over within 2³¹ of SND.UNA.

@@ -195,10 +195,22 @@ func (b *scoreboard) join(i, j int) {
 		j++
 	}
 	if j-i > 1 {
-		b.buf[i].to = b.buf[j-1].to
-		b.buf = slices.Delete(b.buf, i+1, j)
+		b.merge(i, j)
 	}
 }
+
+// merge makes one record of [i, j), with the fate of the first. The indices change.
+func (b *scoreboard) merge(i, j int) {
+	b.buf[i].to = b.buf[j-1].to
+	if i-b.head < len(b.buf)-j { // the shorter side moves
+		b.head += copyUp(b.buf[b.head:j], i+1-b.head)
+		return
+	}
+	b.buf = slices.Delete(b.buf, i+1, j)
+}
+
+// copyUp moves the first n of r to its end, and returns by how far.
+func copyUp(r []record, n int) int { return len(r) - copy(r[len(r)-n:], r[:n]) }
 
 // lose marks record i as lost.
 func (b *scoreboard) lose(i int) (octets int) {
@@ -211,6 +223,19 @@ func (b *scoreboard) lose(i int) (octets int) {
 	b.rate.lost += int64(r.octets())
 	b.search = minSeq(b.search, r.from)
 	return r.octets()
+}
+
+// renege takes back what SACK reported of the first records, and marks them as lost: RFC 2018 §8 keeps what was reported
+// until SND.UNA passes it, so that all of it can be sent again to a receiver that has thrown it away. What stands behind
+// walkLimit records waits until the peer shows that it has thrown that away as well.
+func (b *scoreboard) renege() {
+	for i := b.head; i < min(len(b.buf), b.head+walkLimit); i++ {
+		if r := &b.buf[i]; r.fate&fateSacked != 0 {
+			b.sacked -= r.octets()
+			r.fate = r.fate&^fateSacked | fateAgain // when it was sent is not known any more
+		}
+		b.lose(i)
+	}
 }
 
 // loseAll marks as lost what was sent at or before at, and the first record in any case. Where forget is set, what SACK
@@ -241,7 +266,8 @@ func (b *scoreboard) reneged() bool {
 	return b.head < len(b.buf) && b.buf[b.head].fate&fateSacked != 0
 }
 
-// firstLost returns the first run of octets that is lost, and the index where it begins; -1: nothing is.
+// firstLost returns the first run of octets that is lost, as far as one segment can take it, and the index where it
+// begins; -1: nothing is.
 func (b *scoreboard) firstLost() (i int, k Block) {
 	if b.lost == 0 {
 		return -1, k
@@ -254,7 +280,7 @@ func (b *scoreboard) firstLost() (i int, k Block) {
 	k = Block{b.buf[i].from, b.buf[i].to}
 	b.search = k.Left
 	for _, r := range b.buf[i+1:] {
-		if r.fate&fateLost == 0 {
+		if r.fate&fateLost == 0 || k.Right.From(k.Left) >= maxSegment {
 			break
 		}
 		k.Right = r.to
@@ -281,8 +307,7 @@ func (b *scoreboard) resent(i int, to Seq, now time.Duration) {
 		b.buf[i].fate |= fateLimited
 	}
 	if j-i > 1 {
-		b.buf[i].to = b.buf[j-1].to
-		b.buf = slices.Delete(b.buf, i+1, j)
+		b.merge(i, j)
 	}
 	b.search = maxSeq(b.search, to)
 }

@@ -65,10 +65,12 @@ const (
 	CauseWindowProbe               // a zero-window probe (RFC 9293 §3.8.6.1)
 	CauseKeepAlive                 // a keep-alive probe (RFC 9293 §3.8.4)
 	CauseReset                     // a reset
+	CauseMTUProbe                  // new text in a packet longer than is known to pass (RFC 4821)
 )
 
 var causeNames = [...]string{"", "data", "acknowledgement", "challenge", "window update", "RTO", "fast retransmit",
-	"tail loss probe", "MTU", "window probe", "keep-alive", "reset"}
+	"tail loss probe", "MTU", "window probe", "keep-alive", "reset",
+	"MTU probe"}
 
 // String is the cause in words.
 func (c Cause) String() string {
@@ -87,7 +89,7 @@ type Segment struct {
 	Seq     Seq
 	Ack     Seq // meaningful where Flags has ACK
 	Flags   Flags
-	ECN     uint8  // the two ECN bits of the IP header (RFC 3168 §5)
+	ECN     uint8  // the two ECN bits of the IP header (RFC 3168 §5): NotECT, ECT1, ECT0 or CE
 	Window  uint16 // as on the wire, not scaled
 	Urgent  uint16 // the urgent pointer; meaningful where Flags has URG
 	Size    uint16 // payload octets of one wire packet where this is a super-segment of several; 0: one packet

@@ -11,6 +11,9 @@ func (t *TCB) sending() bool {
 	switch t.state {
 	case Established, FinWait1, CloseWait, Closing, LastAck:
 		return true
+	case SynReceived:
+		// RFC 7413 §4.2.2: a server that has taken the SYN's text may answer before the handshake ends.
+		return t.passive && t.snd.fast
 	}
 	return false
 }
@@ -51,7 +54,7 @@ func (t *TCB) nextAgain(now time.Duration, s *Segment) bool {
 	if t.paces {
 		t.pace(now, s.TextLen())
 	}
-	t.again++
+	t.snd.again++
 	if t.timers[timerRetransmit] == 0 || s.Cause == CauseFast {
 		t.set(timerRetransmit, now+t.rto())
 	}
@@ -59,7 +62,7 @@ func (t *TCB) nextAgain(now time.Duration, s *Segment) bool {
 }
 
 // packets is the most text that one segment takes, where a packet holds mss: a whole number of packets.
-func (t *TCB) packets(mss int) int { return max(int(t.maxText)/mss, 1) * mss }
+func (t *TCB) packets(mss int) int { return max(int(t.snd.maxText)/mss, 1) * mss }
 
 // fill makes s carry n octets of text from seq on.
 func (t *TCB) fill(now time.Duration, s *Segment, seq Seq, n int, why Cause) {
@@ -91,6 +94,11 @@ func (t *TCB) nextText(now time.Duration, s *Segment) bool {
 			t.checkLimited(now)
 		}
 		return false
+	}
+	if t.search != nil {
+		if sent, wait := t.nextSearch(now, s, queued); sent || wait {
+			return sent
+		}
 	}
 	o := t.options(now)
 	n, ok := t.mayText(now, queued, fin, int(t.snd.mss)-o.Len())
@@ -137,7 +145,7 @@ func (t *TCB) mayText(now time.Duration, queued int, fin bool, mss int) (n int, 
 	}
 	usable := t.usable()
 	t.snd.limited = room < min(queued, mss) && room < usable
-	n = t.whole(max(min(queued, usable, room, t.quantum(t.packets(mss))), 0), queued, fin, mss)
+	n = t.whole(max(min(queued, usable, room, t.portion(room < min(queued, usable), mss)), 0), queued, fin, mss)
 	if !t.worth(n, queued, fin, usable, room, mss) {
 		if flight == 0 && t.timers[timerRetransmit] == 0 {
 			// nothing is outstanding whose acknowledgement would open the window: ask for it, or override
@@ -150,6 +158,17 @@ func (t *TCB) mayText(now time.Duration, queued int, fin bool, mss int) (n int, 
 		return 0, false
 	}
 	return n, !t.paced(now)
+}
+
+// portion is the most text that one segment takes of what is queued; limited says that the congestion window, and not the
+// user or the peer, decides how much goes. Then a segment has half of it at most: where the path takes or loses
+// super-segments whole, the fate of one tells of the other, and while one is acknowledged the other is on its way.
+func (t *TCB) portion(limited bool, mss int) int {
+	n := t.quantum(t.packets(mss))
+	if half := t.cc.Window() / 2; limited && n > half {
+		n = max(half-half%mss, mss)
+	}
+	return n
 }
 
 // whole cuts n octets to whole packets where more is to follow.
@@ -188,7 +207,7 @@ func (t *TCB) worth(n, queued int, fin bool, usable, room, mss int) bool {
 // Config.MTU and Config.MaxText. Where segments shrink, what is outstanding is sent again at once in smaller ones.
 func (t *TCB) SetMTU(now time.Duration, mtu, maxText int) {
 	old := t.snd.mss
-	t.mtu, t.maxText = int32(min(max(mtu, minMSS+HeaderLen), maxSegment)), int32(maxText)
+	t.mtu, t.snd.maxText = int32(min(max(mtu, minMSS+HeaderLen), maxSegment)), int32(maxText)
 	if t.state < SynReceived {
 		return
 	}

@@ -55,7 +55,7 @@ func TestNames(t *testing.T) {
 		none string
 	}{
 		{"State", int(TimeWait) + 1, func(i int) string { return State(i).String() }, "UNKNOWN"},
-		{"Cause", int(CauseReset) + 1, func(i int) string { return Cause(i).String() }, "unknown"},
+		{"Cause", int(CauseMTUProbe) + 1, func(i int) string { return Cause(i).String() }, "unknown"},
 		{"Drop", int(NumDrops), func(i int) string { return Drop(i).String() }, "unknown"},
 		{"Reason", int(TooBig) + 1, func(i int) string { return Reason(i).String() }, "unknown"},
 	} {

@@ -40,10 +40,13 @@ type TCB struct {
 	fresh      bool // soft was noted after the peer was last heard of
 	modelled   bool // cc is a PathModel
 	paces      bool // cc names a rate
+	ecn        ecnState
+	marks      uint8 // windows in a row that ended with a congestion mark
 
 	snd    sender
 	rcv    receiver
 	out    due
+	mtu    int32                    // octets of a segment that a packet of the path holds
 	timers [numTimers]time.Duration // when each expires; 0: off
 
 	rtt        rtt
@@ -56,15 +59,14 @@ type TCB struct {
 	keep       *keepAlive  // nil: no keep-alive
 	patience   time.Duration
 	buf        buffers
+	search     *mtuSearch // nil: full-sized segments get through
+	opening    *fastOpen  // nil: no Fast Open, or it is over
 	tsOffset   uint32
-	mtu        int32
-	maxText    int32
-	again      uint32 // segments sent again, in all
+	challenges uint32 // when counting challenge ACKs began, in ms
 	segsIn     uint64
 	segsOut    uint64
 	textIn     uint64
 	textOut    uint64
-	challenged allowance
 }
 
 // sender is the send side: RFC 9293 §3.3.1's send sequence variables and what retransmission needs.
@@ -73,24 +75,28 @@ type sender struct {
 	wl1, wl2      Seq
 	wnd, maxWnd   uint32 // SND.WND and MAX.SND.WND (RFC 5961 §5.2) in octets
 	scale         uint8  // shift of the windows that we receive
+	fast          bool   // the text of the SYN, ours or the peer's, was taken (RFC 7413)
 	mss           uint16 // octets of one packet's text and options: the smaller of the peer's MSS and what the MTU holds
 	peerMSS       uint16
-	retries       uint8 // timeouts since the peer last acknowledged something new
-	backoff       uint8 // doublings of the RTO, kept until there is a new RTT sample (Karn)
-	probes        uint8 // window probes since the window was last open
-	dups          uint8 // duplicate acknowledgements in a row
-	boards        uint8 // scoreboards that were made so far
-	cause         Cause // why [rtx, lost) is sent again
-	recovering    bool  // between a fast retransmit and the acknowledgement of recover
-	limited       bool  // the congestion window, and nothing else, held text back
-	override      bool  // the SWS override timeout came (RFC 9293 §3.8.6.2.1, rule 4)
-	timing        bool  // [timed) is being timed
-	synAgain      bool  // the SYN was sent more than once
-	held          bool  // text waits for departs
-	rtx, lost     Seq   // [rtx, lost) is to be sent again; empty: nothing
-	recover       Seq   // RFC 6582 §3.2: SND.NXT when the last loss was found; once it is passed, SND.UNA-1
-	inflated      int32 // octets that duplicate acknowledgements say have left the network
-	timed         Seq   // an acknowledgement of this ends the measurement of the RTT
+	retries       uint8  // timeouts since the peer last acknowledged something new
+	backoff       uint8  // doublings of the RTO, kept until there is a new RTT sample (Karn)
+	probes        uint8  // window probes since the window was last open
+	dups          uint8  // duplicate acknowledgements in a row
+	boards        uint8  // scoreboards that were made so far
+	cause         Cause  // why [rtx, lost) is sent again
+	recovering    bool   // between a fast retransmit and the acknowledgement of recover
+	limited       bool   // the congestion window, and nothing else, held text back
+	override      bool   // the SWS override timeout came (RFC 9293 §3.8.6.2.1, rule 4)
+	timing        bool   // [timed) is being timed
+	synAgain      bool   // the SYN was sent more than once
+	held          bool   // text waits for departs
+	rtx, lost     Seq    // [rtx, lost) is to be sent again; empty: nothing
+	recover       Seq    // RFC 6582 §3.2: SND.NXT when the last loss was found; once it is passed, SND.UNA-1
+	inflated      int32  // octets that duplicate acknowledgements say have left the network
+	timed         Seq    // an acknowledgement of this ends the measurement of the RTT
+	maxText       int32  // Config.MaxText
+	reduced       Seq    // SND.NXT when the congestion window was last reduced, where ECN is in use
+	again         uint32 // segments sent again, in all
 	timedAt       time.Duration
 	sentAt        time.Duration // when text was last sent
 	departs       time.Duration // when text may leave, where cc names a rate; a timer where held
@@ -105,15 +111,16 @@ type receiver struct {
 	fin       Seq   // where the peer's FIN stands, where hasFin
 	dup       Block // what arrived again, to be said in a D-SACK (RFC 2883); empty: nothing
 	scale     uint8
+	challenge uint8  // challenge ACKs since TCB.challenges
 	full      uint16 // the text of a full-sized segment, as far as seen
 	quick     uint8  // full-sized segments that are still acknowledged at once
 	hasFin    bool   // the peer's FIN has arrived, perhaps ahead of text
 	ended     bool   // RCV.NXT has passed the peer's FIN
 	starved   bool   // Memory refused: the window does not grow
 	tsRecent  uint32 // TS.Recent of RFC 7323 §4.3
+	dupAckAt  uint32 // when an unacceptable segment was last answered, in ms; 0: never
 	tsRecentA time.Duration
 	heardAt   time.Duration // when an acceptable segment last arrived
-	dupAckAt  time.Duration // when an unacceptable segment was last answered; 0: never
 }
 
 // due is what Next owes apart from text.
@@ -148,13 +155,16 @@ const (
 	maxSegment = 65515
 )
 
+// noScale is the handshake's scale of a peer that named none: more than maxWindowScale.
+const noScale = 15
+
 // handshake is what a SYN told us and what we answered: all that a connection in SYN-RECEIVED starts from.
 type handshake struct {
 	iss, irs Seq
 	mss      uint16 // the peer's; 0: it named none
 	window   uint16
-	scale    uint8 // the peer's, at most 14
-	hasScale bool
+	scale    uint8 // the peer's, at most 14; noScale: it named none
+	ecn      bool  // the peer's SYN was an ECN-setup SYN
 	sack     bool
 	ts       bool
 	tsVal    uint32 // the peer's
@@ -168,15 +178,22 @@ func (h *handshake) read(syn *Segment) {
 	h.irs, h.mss, h.window = syn.Seq, o.MSS, syn.Window
 	// RFC 7323 §2.3: "If a Window Scale option is received with a shift.cnt value larger than 14, the TCP SHOULD log
 	// the error but MUST use 14 instead of the specified value."
-	h.scale, h.hasScale = min(o.WindowScale, maxWindowScale), o.HasScale
+	h.scale = min(o.WindowScale, maxWindowScale)
+	if !o.HasScale {
+		h.scale = noScale
+	}
+	h.ecn = setupECN(syn)
 	h.sack, h.ts, h.tsVal = o.SACKPermitted, o.HasTimestamps, o.TSVal
 }
 
 // synAck is the SYN-ACK that answers h at now: options that both sides want, and a window that is never scaled.
 func (h *handshake) synAck(now time.Duration, c *Config) Segment {
 	s := Segment{Seq: h.iss, Ack: h.irs + 1, Flags: SYN | ACK, Window: c.synWindow(), Cause: CauseData}
+	if h.ecn && c.ECN != ECNOff {
+		s.Flags |= ECE // RFC 3168 §6.1.1: ECE without CWR makes it an ECN-setup SYN-ACK
+	}
 	s.Options.MSS = c.announcedMSS()
-	if h.hasScale && !c.NoScale {
+	if h.scale != noScale && !c.NoScale {
 		s.Options.HasScale, s.Options.WindowScale = true, c.windowScale()
 	}
 	s.Options.SACKPermitted = h.sack && !c.NoSACK
@@ -223,7 +240,8 @@ func (c *Config) synWindow() uint16 {
 }
 
 func newTCB(c *Config, iss Seq) *TCB {
-	t := &TCB{c: c, noDelay: !c.Nagle, mtu: int32(c.segmentSize()), maxText: int32(c.MaxText)}
+	t := &TCB{c: c, noDelay: !c.Nagle, mtu: int32(c.segmentSize())}
+	t.snd.maxText = int32(c.MaxText)
 	t.buf.init(c)
 	t.snd.iss, t.snd.una, t.snd.nxt, t.snd.recover = iss, iss, iss, iss
 	t.snd.rtx, t.snd.lost = iss, iss
@@ -237,6 +255,9 @@ func newTCB(c *Config, iss Seq) *TCB {
 func Open(now time.Duration, iss Seq, c *Config) *TCB {
 	t := newTCB(c, iss)
 	t.state = SynSent
+	if c.ECN == ECNActive {
+		t.ecn = ecnAsked
+	}
 	t.set(timerUser, now+orDefault(c.SYNTimeout, synTimeout))
 	return t
 }
@@ -258,6 +279,7 @@ func restore(now time.Duration, h *handshake, c *Config) *TCB {
 	t.state, t.passive = SynReceived, true
 	t.tsOffset = h.tsOffset
 	t.agree(now, h)
+	t.agreeECN(h.ecn && c.ECN != ECNOff)
 	t.snd.nxt = h.iss + 1
 	t.snd.timing, t.snd.timed, t.snd.timedAt = h.sentAt != 0, t.snd.nxt, h.sentAt
 	t.set(timerRetransmit, now+t.rto())
@@ -271,7 +293,7 @@ func (t *TCB) agree(now time.Duration, h *handshake) {
 	t.rcv.edge = t.rcv.nxt + Seq(t.c.synWindow())
 	t.rcv.heardAt = now
 	t.recvq.reset(t.rcv.nxt)
-	if h.hasScale && !t.c.NoScale {
+	if h.scale != noScale && !t.c.NoScale {
 		t.scaled, t.snd.scale, t.rcv.scale = true, h.scale, t.c.windowScale()
 	}
 	t.sack = h.sack && !t.c.NoSACK
@@ -292,7 +314,10 @@ func (t *TCB) agree(now time.Duration, h *handshake) {
 // sends, the "effective send MSS", MUST be the smaller (MUST-16) of the send MSS […] and the largest transmission size
 // permitted by the IP layer"; what options take is left out here and taken off each segment (SHLD-6).
 func (t *TCB) sizeMSS() {
-	t.snd.mss = uint16(max(min(int(t.snd.peerMSS), int(t.mtu)-HeaderLen), minMSS))
+	t.snd.mss = uint16(t.limitMSS())
+	if m := t.search; m != nil {
+		t.snd.mss = min(t.snd.mss, m.low)
+	}
 }
 
 // textMSS is the text of a full-sized segment that carries no SACK blocks.

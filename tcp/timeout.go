@@ -97,6 +97,14 @@ func (t *TCB) expireRetransmit(now time.Duration, ev *Event) {
 // increase exponentially the interval between successive probes (SHLD-30)."
 func (t *TCB) probeWindow(now time.Duration) {
 	t.out.probe = CauseWindowProbe
+	wait := backedOff(t.rto(), t.snd.probes)
+	if t.released && wait == maxRTO {
+		// RFC 6429 §3: a connection in the persist state may be aborted. The peer has had minutes to open its window, and nobody
+		// is left who could lose patience with it.
+		t.sendReset(t.snd.nxt, true)
+		t.giveUp()
+		return
+	}
 	t.snd.probes = min(t.snd.probes, 254) + 1
 	t.set(timerRetransmit, now+backedOff(t.rto(), t.snd.probes))
 	if t.timers[timerUser] == 0 {
@@ -111,7 +119,11 @@ func (t *TCB) retransmit(now time.Duration, syn bool, ev *Event) {
 	}
 	if syn {
 		t.snd.synAgain = true
-	} else if t.cc != nil && !t.modelled {
+	} else {
+		t.suspectECN()
+		t.tellReduced()
+	}
+	if !syn && t.cc != nil && !t.modelled {
 		flight := t.snd.nxt.From(t.snd.una)
 		if t.board != nil {
 			flight = max(t.board.pipe(), t.flight())
@@ -120,6 +132,7 @@ func (t *TCB) retransmit(now time.Duration, syn bool, ev *Event) {
 	}
 	t.snd.retries = min(t.snd.retries, 254) + 1
 	t.snd.backoff = min(t.snd.backoff, 254) + 1
+	t.blackHole()
 	if t.board != nil && !syn {
 		t.timedOut(now)
 		if m := t.model(); m != nil {
@@ -179,7 +192,7 @@ func (t *TCB) Notify(now time.Duration, at Seq, n Notice) Event {
 	}
 	if n.Reason == TooBig {
 		if n.MTU > 0 && n.MTU < int(t.mtu) {
-			t.SetMTU(now, n.MTU, int(t.maxText))
+			t.SetMTU(now, n.MTU, int(t.snd.maxText))
 		}
 		return 0
 	}

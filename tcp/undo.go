@@ -49,6 +49,11 @@ func (t *TCB) spurious(d *delivery, probe bool) bool {
 	if !r.begun {
 		return false
 	}
+	if !r.again && t.board.lost == 0 {
+		// What was taken for lost arrived before any of it was sent again, as where the acknowledgements that tell of both
+		// came together. Linux undoes then as well (tcp_packet_delayed, where nothing was retransmitted).
+		return true
+	}
 	if d.dsack && !probe && r.from.LessEq(d.duplicate.Left) && d.duplicate.Right.LessEq(t.snd.nxt) {
 		r.left -= d.duplicate.Right.From(d.duplicate.Left)
 		if r.again && r.left <= 0 {
@@ -89,6 +94,7 @@ func (t *TCB) undo(now time.Duration) {
 	b.unlose()
 	b.rack.reordering = true
 	t.cc.Undo(now)
+	t.withdrawReduced()
 	if t.snd.recovering {
 		t.snd.recovering = false
 		t.cc.Recovered(now)

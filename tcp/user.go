@@ -238,11 +238,11 @@ func (t *TCB) Info() Info {
 		RcvNxt: t.rcv.nxt, RcvWnd: t.rcv.edge.From(t.rcv.nxt),
 		MSS: t.textMSS(), PeerMSS: int(t.snd.peerMSS),
 		Scaled: t.scaled, SndScale: t.snd.scale, RcvScale: t.rcv.scale,
-		Timestamps: t.ts, SACK: t.sack,
+		Timestamps: t.ts, SACK: t.sack, ECN: t.ecn&ecnAgreed != 0, FastOpen: t.snd.fast,
 		Unread: t.Buffered(), Unsent: t.sendq.end.From(maxSeq(t.snd.nxt, t.sendq.start)),
 		InFlight: t.snd.nxt.From(t.snd.una), OutOfOrder: t.ooo.bytes(),
 		SRTT: t.rtt.srtt, RTTVar: t.rtt.rttvar, RTO: t.rto(), Backoff: int(t.snd.retries),
-		Retransmits: t.again, SegmentsIn: t.segsIn, SegmentsOut: t.segsOut, BytesIn: t.textIn, BytesOut: t.textOut,
+		Retransmits: t.snd.again, SegmentsIn: t.segsIn, SegmentsOut: t.segsOut, BytesIn: t.textIn, BytesOut: t.textOut,
 	}
 	t.measured(&i)
 	return i

@@ -53,15 +53,17 @@ import (
 //	<nop,nop,TS>   options in their order; a departure without has none, with <...> any
 //	(RTO)          why it departs: tcp.Cause in words
 //
-// The options are mss n, nop, eol, sackOK, wscale n, TS val n ecr n, sack 1:1001 2001:3001 …, and kind n with octets in
-// hexadecimal. A star stands for any number; TS alone for any timestamps, or in an arrival for what a peer would say that
+// The options are mss n, nop, eol, sackOK, wscale n, TS val n ecr n, sack 1:1001 2001:3001 …, FO with a cookie in hexadecimal
+// or without, and kind n with octets in hexadecimal; FO * in an arrival is the cookie that departed last. A star stands for any number; TS alone for any timestamps, or in an arrival for what a peer would say that
 // has a clock of milliseconds. What arrives runs through Segment.Decode, what departs through Segment.Encode.
 //
 // # Calls
 //
 //	config MTU=1480 Nagle=true Congestion=reno    fields of tcp.Config, before the connection is there
 //	open                                          an active OPEN
-//	listen [backlog=1] [hold]                     a passive one; decide accept|reject|ignore; full on|off
+//	fastopen [cookie=0123…] [mss=1460] [write=100]  an active OPEN with TCB.FastOpen, and what is written before the SYN
+//	fastopened true cookie= mss=0 sent=0 acked=0 timeout=false   its outcome
+//	listen [backlog=1] [hold] [fastopen]          a passive one; decide accept|reject|ignore; full on|off; fastfull on|off
 //	accept [= none]                               the listener has, or has not, made a connection
 //	established [passive] [rtt=100ms] [mss=1460] [win=65535] [wscale=7] [sack] [ts]
 //	write 1000 = 1000     read 1000 = 500     read 10 = eof
@@ -122,9 +124,10 @@ type scene struct {
 	sent    []departure   // what no line has expected yet
 	event   tcp.Event     // news since the last arrival or call
 	drop    tcp.Drop
-	lastVal uint32 // the timestamp that the real end sent last
-	wrote   int64  // octets that write took
-	read    int64  // octets that read gave
+	lastVal uint32             // the timestamp that the real end sent last
+	cookie  tcp.FastOpenCookie // and the Fast Open cookie
+	wrote   int64              // octets that write took
+	read    int64              // octets that read gave
 }
 
 // departure is a segment that the real end has sent.
@@ -213,6 +216,9 @@ func (s *scene) settle() {
 		}
 		if seg.Options.HasTimestamps {
 			s.lastVal = seg.Options.TSVal
+		}
+		if seg.Options.Cookie.Len() > 0 {
+			s.cookie = seg.Options.Cookie
 		}
 		s.sent = append(s.sent, departure{s.now, seg})
 	}

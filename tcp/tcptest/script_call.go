@@ -1,6 +1,7 @@
 package tcptest
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"reflect"
@@ -12,7 +13,7 @@ import (
 )
 
 // reports are the calls that look and change nothing.
-var reports = map[string]bool{"state": true, "info": true, "event": true, "drop": true, "quiet": true, "accept": true}
+var reports = map[string]bool{"state": true, "info": true, "event": true, "drop": true, "quiet": true, "accept": true, "fastopened": true}
 
 // congestions are the algorithms by their names.
 var congestions = map[string]func(int) tcp.Congestion{"reno": tcp.NewReno, "cubic": tcp.NewCubic}
@@ -90,6 +91,45 @@ func (s *scene) open([]string) error {
 	return nil
 }
 
+// fastOpen is an active OPEN with a cookie and its text, which go with the SYN.
+func (s *scene) fastOpen(args []string) error {
+	n, hexed, mss := 0, "", 0
+	for _, a := range args {
+		k, v, _ := strings.Cut(a, "=")
+		i, err := strconv.Atoi(v)
+		switch {
+		case k == "cookie":
+			hexed = v
+		case k == "mss" && err == nil:
+			mss = i
+		case k == "write" && err == nil:
+			n = i
+		default:
+			return fmt.Errorf("%q: there are cookie, mss and write", a)
+		}
+	}
+	b, err := hex.DecodeString(hexed)
+	if err == nil {
+		err = s.open(nil)
+	}
+	if err != nil {
+		return err
+	}
+	s.tcb.FastOpen(tcp.NewFastOpenCookie(b), mss)
+	s.wrote = int64(s.tcb.Write(s.now, streamText(1, n)))
+	return nil
+}
+
+// wantFastOpened compares what became of it.
+func (s *scene) wantFastOpened(args []string) error {
+	o, ok := s.tcb.FastOpened()
+	got := fmt.Sprintf("%v cookie=%x mss=%d sent=%d acked=%d timeout=%v", ok, o.Cookie.AppendTo(nil), o.MSS, o.Sent, o.Acked, o.TimedOut)
+	if got != strings.Join(args, " ") {
+		return errors.New("FastOpened is " + got)
+	}
+	return nil
+}
+
 func (s *scene) listen(args []string) error {
 	c := tcp.ListenConfig{ISS: func(time.Duration, *tcp.Flow) (tcp.Seq, uint32) { return s.ours, 0 }}
 	for _, a := range args {
@@ -97,10 +137,12 @@ func (s *scene) listen(args []string) error {
 		switch {
 		case a == "hold":
 			c.Hold = true
+		case a == "fastopen":
+			c.FastOpen = true
 		case err == nil && strings.HasPrefix(a, "backlog="):
 			c.Backlog = n
 		default:
-			return fmt.Errorf("%q: there are backlog=n and hold", a)
+			return fmt.Errorf("%q: there are backlog=n, hold and fastopen", a)
 		}
 	}
 	s.listener = tcp.NewListener(c)
@@ -132,6 +174,14 @@ func (s *scene) full(args []string) error {
 	on, err := onOff(args)
 	if err == nil && s.listener != nil {
 		s.listener.SetFull(on)
+	}
+	return err
+}
+
+func (s *scene) fastFull(args []string) error {
+	on, err := onOff(args)
+	if err == nil && s.listener != nil {
+		s.listener.SetFastFull(on)
 	}
 	return err
 }

@@ -21,6 +21,7 @@ const (
 	optionSACKPermitted = 4
 	optionSACK          = 5
 	optionTimestamps    = 8
+	optionFastOpen      = 34
 )
 
 // clockAhead is how far the script's clock of timestamps is ahead of the real end's, so that the two are told apart.
@@ -95,7 +96,7 @@ func (s *scene) encodeOption(b []byte, f []string) ([]byte, error) {
 		return nil, errors.New("nothing")
 	}
 	n, bad := uint64(0), error(nil)
-	if len(f) == 2 && f[0] != "sack" {
+	if len(f) == 2 && f[0] != "sack" && f[0] != "FO" {
 		n, bad = strconv.ParseUint(f[1], 10, 16)
 	}
 	switch {
@@ -125,6 +126,8 @@ func (s *scene) encodeOption(b []byte, f []string) ([]byte, error) {
 		}
 		b = binary.BigEndian.AppendUint32(append(b, optionTimestamps, 10), val)
 		return binary.BigEndian.AppendUint32(b, ecr), err
+	case f[0] == "FO" && len(f) <= 2:
+		return s.encodeCookie(b, f[1:])
 	case f[0] == "sack":
 		return s.encodeSACK(b, f[1:])
 	}
@@ -138,6 +141,18 @@ func number(s string, otherwise uint32) (uint32, error) {
 	}
 	n, err := strconv.ParseUint(s, 10, 32)
 	return uint32(n), err
+}
+
+// encodeCookie writes a Fast Open option: with a cookie as it is written, with the real end's where a star stands, or without.
+func (s *scene) encodeCookie(b []byte, f []string) ([]byte, error) {
+	var v []byte
+	var err error
+	if len(f) > 0 {
+		if v, err = hex.DecodeString(f[0]); f[0] == "*" {
+			v, err = s.cookie.AppendTo(nil), nil
+		}
+	}
+	return append(append(b, optionFastOpen, byte(2+len(v))), v...), err
 }
 
 // encodeSACK writes blocks of the real end's text.
@@ -250,6 +265,8 @@ func (s *scene) decodeOption(kind byte, v []byte) string {
 		return "sackOK"
 	case kind == optionTimestamps && len(v) == 8:
 		return fmt.Sprintf("TS val %d ecr %d", binary.BigEndian.Uint32(v), binary.BigEndian.Uint32(v[4:]))
+	case kind == optionFastOpen:
+		return strings.TrimSpace(fmt.Sprintf("FO %x", v))
 	case kind == optionSACK && len(v)%8 == 0:
 		list := "sack"
 		for ; len(v) > 0; v = v[8:] {
