@@ -32,23 +32,34 @@ tcp                   time
 tcp/tcptest           std tcp
 tcp/tcptest/sim       std tcp
 internal/route        net/netip time internal/checksum ethernet ipv4 ipv6 udp
+internal/pathmtu      net/netip time
 internal/neighbor     net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/reassembly   net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/wheel        net/netip time internal/checksum ethernet ipv4 ipv6 udp
+internal/groups       net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/autoconf     net/netip time internal/checksum ethernet ipv4 ipv6 udp
+internal/acd          net/netip time ethernet
 firewall              net/netip time internal/checksum ethernet ipv4 ipv6 udp tcp
 link                  std ethernet internal/checksum golang.org/x/sys/unix github.com/songgao/water
-stack                 std internal/checksum internal/route internal/neighbor internal/reassembly internal/wheel internal/autoconf
+stack                 std internal/checksum internal/route internal/neighbor internal/reassembly internal/wheel internal/autoconf internal/pathmtu internal/acd internal/groups
 stack                 ethernet ipv4 ipv6 udp tcp firewall link golang.org/x/net/dns/dnsmessage
 splice                std
 internal/netns         std
+narrate               std ethernet ipv4 ipv6 udp tcp firewall link stack golang.org/x/net/dns/dnsmessage
 examples/internal/host std stack link splice tcp golang.org/x/sys/unix
 examples/httpserver   std stack tcp examples/internal/host
 examples/httpsserver  std stack examples/internal/host
 examples/handshake    std stack link ethernet ipv4 ipv6 udp tcp
 examples/ftpserver    std stack examples/internal/host
+examples/mdns         std stack examples/internal/host golang.org/x/net/dns/dnsmessage
 examples/dnsserver    std stack examples/internal/host golang.org/x/net/dns/dnsmessage
+examples/ping         std stack examples/internal/host
+examples/traceroute   std stack ipv4 ipv6 examples/internal/host
+examples/internal/scene std ethernet firewall link narrate stack golang.org/x/net/dns/dnsmessage
+examples/homerouter   std link narrate stack examples/internal/scene
+examples/internet     std narrate stack examples/internal/scene
 examples/proxy        std stack splice examples/internal/host
+examples/tunproxy      std stack splice link
 `)
 
 // pure is what of the standard library neither does I/O nor knows of time, randomness or other goroutines.

@@ -7,16 +7,16 @@ import (
 	"github.com/seed87e66d9f/waybill/tcp"
 )
 
-// ConnInfo is a line of what ss(8) shows: one TCP or UDP socket.
+// ConnInfo is a line of what ss(8) shows: one socket.
 type ConnInfo struct {
-	Network       string // "tcp" or "udp"
+	Network       string // "tcp", "udp", or ICMP's, such as "ip4:icmp"
 	Local, Remote netip.AddrPort
 	State         tcp.State // of a TCP socket
 	Queue         int       // of a listener: connections that wait for Accept
 	Info          tcp.Info  // of a TCP connection
 }
 
-// Conns lists all sockets: listeners, half-open and open connections, those in TIME-WAIT, and UDP. Each line is a copy,
+// Conns lists all sockets: listeners, half-open and open connections, those in TIME-WAIT, UDP and ICMP. Each line is a copy,
 // and nothing is locked while the caller looks at one, so the lines are not all of one instant.
 func (s *Stack) Conns() iter.Seq[ConnInfo] {
 	return func(yield func(ConnInfo) bool) {
@@ -39,6 +39,11 @@ func (s *Stack) Conns() iter.Seq[ConnInfo] {
 		}
 		for _, u := range s.ports.udpConns() {
 			if !yield(ConnInfo{Network: "udp", Local: s.boundAddr(&u.bind), Remote: u.peer}) {
+				return
+			}
+		}
+		for _, c := range s.ports.icmpConns() {
+			if !yield(ConnInfo{Network: c.u.net, Local: s.boundAddr(&c.u.bind), Remote: c.u.peer}) {
 				return
 			}
 		}

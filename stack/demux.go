@@ -5,6 +5,7 @@ import (
 	"iter"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/seed87e66d9f/waybill/internal/wheel"
@@ -107,6 +108,7 @@ func (c *TCPConn) remove(now time.Duration) {
 		}
 	}
 	h.mu.Unlock()
+	c.stack.fast.settle(now, c)
 	c.gone = true
 }
 
@@ -171,6 +173,28 @@ func (h *shard) close() {
 		c.kill(now)
 		c.mu.Unlock()
 	}
+}
+
+// abort resets the connection for a reason of ours.
+func (c *TCPConn) abort(now time.Duration, why syscall.Errno) {
+	if c.tcb.State() == tcp.Closed {
+		return
+	}
+	c.errno = why
+	c.tcb.Abort()
+	c.ended()
+	c.output(now)
+}
+
+// kill ends the connection with its stack: a reset leaves if it can, and nothing remains.
+func (c *TCPConn) kill(now time.Duration) {
+	c.released = true // before the lock is let go of in output: a Read must not take the end for the peer's FIN
+	if c.tcb != nil && !c.gone {
+		c.tcb.Abort()
+		c.output(now)
+	}
+	c.rd.wake()
+	c.wr.wake()
 }
 
 // each lists the connections, a shard at a time; none of them is locked.

@@ -19,21 +19,31 @@ func (s *Stack) Dial(network, address string) (net.Conn, error) {
 	return s.DialContext(context.Background(), network, address)
 }
 
-// DialContext connects to address over "tcp", "tcp4", "tcp6", "udp", "udp4" or "udp6". It is what net.Dialer's is, so it
+// DialContext connects to address over "tcp", "tcp4", "tcp6", "udp", "udp4" or "udp6", and makes an *IPConn
+// over "ip4:icmp" or "ip6:ipv6-icmp", whose address has no port. It is what net.Dialer's is, so it
 // can stand in http.Transport and wherever else a dial function is asked for. Errors are *net.OpError, and compare as
 // the kernel's do.
 func (s *Stack) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if isIP(network) {
+		return s.dialIP(ctx, network, address)
+	}
 	family, isTCP, err := parseNetwork(network)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	if isTCP && family.v4 && family.v6 {
+		return s.dialName(ctx, network, address)
 	}
 	targets, err := s.resolveAddress(ctx, network, address, family)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: contextError(err)}
 	}
+	if isTCP && len(targets) > 1 {
+		return s.race(ctx, network, targets, nil)
+	}
 	var first error
-	for n, a := range targets {
-		c, err := s.dialOne(ctx, network, isTCP, netip.AddrPort{}, a, len(targets)-n)
+	for _, a := range targets {
+		c, err := s.dialOne(ctx, network, isTCP, a)
 		if err == nil {
 			return c, nil
 		}
@@ -47,29 +57,23 @@ func (s *Stack) DialContext(ctx context.Context, network, address string) (net.C
 	return nil, first
 }
 
-// dialOne tries one of several addresses, for its share of the time that is left, as package net does.
-func (s *Stack) dialOne(ctx context.Context, network string, isTCP bool, local, remote netip.AddrPort, left int) (net.Conn, error) {
-	if !isTCP {
-		if err := ctx.Err(); err != nil {
-			return nil, dialError(network, netAddr(network, local), netAddr(network, remote), err)
-		}
-		u, err := s.dialUDP(network, local, remote)
-		if err != nil {
+// dialOne tries one address.
+func (s *Stack) dialOne(ctx context.Context, network string, isTCP bool, to netip.AddrPort) (net.Conn, error) {
+	if isTCP {
+		if c, err := s.dialTCP(ctx, network, netip.AddrPort{}, to); err != nil {
 			return nil, err
+		} else {
+			return c, nil
 		}
-		return u, nil
 	}
-	if deadline, ok := ctx.Deadline(); ok && left > 1 {
-		share := time.Until(deadline) / time.Duration(left)
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, max(share, min(2*time.Second, time.Until(deadline)))) // net's saneMinimum
-		defer cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, dialError(network, nil, netAddr(network, to), err)
 	}
-	c, err := s.dialTCP(ctx, network, local, remote)
+	u, err := s.dialUDP(network, netip.AddrPort{}, to)
 	if err != nil {
 		return nil, err
 	}
-	return c, nil
+	return u, nil
 }
 
 // DialTCP connects from local, whose parts may be zero, to remote. The network is "tcp", "tcp4" or "tcp6".
@@ -89,15 +93,15 @@ func (s *Stack) DialTCP(ctx context.Context, network string, local, remote netip
 
 func (s *Stack) dialTCP(ctx context.Context, network string, local, remote netip.AddrPort) (*TCPConn, error) {
 	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	c, err := s.connect(ctx, network, local, remote)
+	c, err := s.connect(ctx, network, local, remote, nil)
 	if err != nil {
 		return nil, dialError(network, netAddr(network, local), netAddr(network, remote), err)
 	}
 	return c, nil
 }
 
-// connect is OPEN, active (RFC 9293 §3.10.1), and the wait for ESTABLISHED.
-func (s *Stack) connect(ctx context.Context, network string, local, remote netip.AddrPort) (*TCPConn, error) {
+// connect is OPEN, active (RFC 9293 §3.10.1), and the wait for ESTABLISHED. begin, if not nil, is called before the SYN goes.
+func (s *Stack) connect(ctx context.Context, network string, local, remote netip.AddrPort, begin func(*TCPConn, time.Duration)) (*TCPConn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -116,7 +120,10 @@ func (s *Stack) connect(ctx context.Context, network string, local, remote netip
 		return nil, err
 	}
 	now := s.now()
-	c.trace(UserCall, nil, tcp.Closed, 0)
+	if begin != nil {
+		begin(c, now)
+	}
+	c.trace(UserCall, 0, nil, tcp.Closed, 0)
 	c.output(now)
 	return c.established(ctx)
 }
@@ -146,6 +153,9 @@ func (s *Stack) open(c *TCPConn, i *Interface) error {
 			return errClosed
 		}
 		return syscall.EADDRINUSE
+	}
+	if h, ok := s.view.Load().route(c.localAddr(), c.remoteAddr(), c.flow.Zone); ok {
+		i = h.ifc // the way may have changed before c stood in the table, and reroute looks only there
 	}
 	config := i.live.Load().config(c.remoteAddr().Is6())
 	iss, offset := s.secret.iss(now, &c.flow)
@@ -194,12 +204,18 @@ func (s *Stack) path(src, dst netip.Addr) (from, to netip.Addr, zone uint32, h h
 		to = loopbackOf(to)
 	}
 	v := s.view.Load()
-	h, ok := v.lookup(to, zone)
+	from = src.Unmap().WithZone("")
+	scope := zone
+	if zone == 0 && from.Is6() && from.IsLinkLocalUnicast() {
+		if scope, err = s.zoneIndex(src.Zone()); err != nil {
+			return
+		}
+	}
+	h, ok := v.route(from, to, scope)
 	if !ok {
-		err = syscall.ENETUNREACH
+		err = h.errno()
 		return
 	}
-	from = src.Unmap().WithZone("")
 	if !from.IsValid() || from.IsUnspecified() {
 		if from, ok = v.source(to, h); !ok {
 			err = syscall.EADDRNOTAVAIL
@@ -208,6 +224,8 @@ func (s *Stack) path(src, dst netip.Addr) (from, to netip.Addr, zone uint32, h h
 		err = syscall.EAFNOSUPPORT
 	} else if !v.owns(from) {
 		err = syscall.EADDRNOTAVAIL
+	} else if from.IsLoopback() && !h.ifc.loopback { // RFC 1122 §3.2.1.3 (g): never outside of a host; Linux's error
+		err = syscall.EINVAL
 	}
 	zone = h.ifc.zone(from, to)
 	return
@@ -293,6 +311,11 @@ func (s *Stack) resolveAddress(ctx context.Context, network, address string, f f
 	}
 	if len(targets) == 0 {
 		return nil, &net.AddrError{Err: "no suitable address found", Addr: address}
+	}
+	switch host {
+	case "", "::", "localhost": // ourselves: IPv4 first, where a listener of this name is found
+	default:
+		s.interleave(targets)
 	}
 	return targets, nil
 }

@@ -96,6 +96,9 @@ func netAddr(network string, a netip.AddrPort) net.Addr {
 	if !a.IsValid() {
 		return nil
 	}
+	if strings.HasPrefix(network, "ip") {
+		return ipAddr(a.Addr())
+	}
 	if strings.HasPrefix(network, "udp") {
 		return net.UDPAddrFromAddrPort(a)
 	}

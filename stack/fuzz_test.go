@@ -23,6 +23,7 @@ const (
 	fuzzSegment             // and of the sequence numbers of an open connection, which they are relative to
 	fuzzPartial             // the device vouches for it
 	fuzzGSO                 // and it is a super-segment
+	fuzzCut                 // IPv4: it is the fragment that it says, of a small packet
 )
 
 // fuzzTarget is a host with a listener, a UDP socket and two connections to a peer, of which a stranger may know all
@@ -45,6 +46,11 @@ func newFuzzTarget(t *testing.T, eth bool) *fuzzTarget {
 	var err error
 	if f.ifc, err = s.Attach(near, netip.MustParsePrefix("203.0.113.2/24"), netip.MustParsePrefix("2001:db8:113::2/64")); err != nil {
 		t.Fatal(err)
+	}
+	if eth {
+		if err := f.ifc.Autoconfigure(AutoConfig{Temporary: true}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	f.stack, f.far = s, far
 	f.open[1], f.open[0] = connected(t, peer, s, server4)
@@ -110,13 +116,20 @@ func (f *fuzzTarget) fix(b []byte, flags byte) {
 		}
 		b[0] = 0x40 | byte(n/4)
 		binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
-		b[6], b[7] = 0, 0
+		if flags&fuzzCut == 0 {
+			b[6], b[7] = 0, 0
+		} else {
+			b[4], b[5], b[6] = 0, b[5]&3, b[6]&0x20
+		}
 		b[10], b[11] = 0, 0
 		copy(b[16:], server4.Addr().AsSlice())
 		if b[12] == 0 {
 			copy(b[12:], client4.Addr().AsSlice())
 		}
 		binary.BigEndian.PutUint16(b[10:], ^checksum.Sum(b[:n], 0))
+		if b[6] != 0 || b[7] != 0 {
+			return
+		}
 		f.fixText(b[n:], netip.AddrFrom4([4]byte(b[12:])), server4.Addr(), b[9], flags)
 	case len(b) >= ipv6.HeaderLen && b[0]>>4 == 6:
 		binary.BigEndian.PutUint16(b[4:], uint16(len(b)-ipv6.HeaderLen))
@@ -131,6 +144,9 @@ func (f *fuzzTarget) fix(b []byte, flags byte) {
 		proto, text := b[6], b[ipv6.HeaderLen:]
 		var c ipv6.Chain
 		if c.Walk(proto, text) == nil {
+			if c.Fragment {
+				return
+			}
 			proto, text = c.Protocol, text[c.Offset:]
 		}
 		f.fixText(text, src, dst, proto, flags)
@@ -278,6 +294,26 @@ func fuzzSeed(eth byte) []byte {
 		add(fuzzFix, ethernet.TypeIPv6, datagram6(src, allNodes, ipv6.ProtoICMP, icmp6(src, allNodes, m)))
 	}
 	add(fuzzFix, ethernet.TypeIPv6, datagram6(src, dst, ipv6.ProtoHopByHop, []byte{ipv6.ProtoDestOpts, 0, 1, 4, 0, 0, 0, 0, ipv6.ProtoNoNext, 0, 0x80, 4, 0, 0, 0, 0}))
+	ra := advertises(lanNet)
+	ra.NumRoutes, ra.NumServers, ra.NumSearch, ra.Search[0].Lifetime = 1, 1, 1, 60
+	ra.Routes[0] = ipv6.Route{Prefix: newNet, Lifetime: 60}
+	ra.Servers[0] = ipv6.Server{Addr: routerA, Lifetime: 60}
+	ra.Search[0].Add("example")
+	for _, n := range []*ipv6.NDP{ra, {Type: ipv6.Redirect, Target: routerB, Dest: farAddr.Addr()}} {
+		m := icmp6(routerA, allNodes, n.Encode(make([]byte, n.Len())))
+		add(fuzzFix, ethernet.TypeIPv6, datagram6(routerA, allNodes, ipv6.ProtoICMP, m))
+	}
+	for _, at := range []byte{2, 0, 1} { // a datagram in three fragments
+		more := byte(1)
+		if at == 2 {
+			more = 0
+		}
+		text := []string{"\x00\x07\x00\x35\x00\x18\x00\x00", "12345678", "the end"}[at]
+		b := datagram4(netip.AddrPortFrom(client4.Addr(), 0), netip.AddrPortFrom(server4.Addr(), 0), nil)[:ipv4.MinHeaderLen]
+		b[6], b[7], b[9] = more<<5, at, ipv4.ProtoUDP
+		add(fuzzFix|fuzzCut, ethernet.TypeIPv4, append(b, text...))
+		add(fuzzFix, ethernet.TypeIPv6, datagram6(src, dst, ipv6.ProtoFragment, append([]byte{ipv6.ProtoUDP, 0, 0, at<<3 | more, 0, 0, 0, 1}, text...)))
+	}
 	arp := ethernet.ARP{Op: ethernet.OpRequest, SenderHW: testerMAC, SenderIP: netip.MustParseAddr("203.0.113.1"), TargetIP: netip.MustParseAddr("203.0.113.2")}
 	var b [ethernet.ARPLen]byte
 	arp.Encode(b[:])

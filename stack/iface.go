@@ -28,32 +28,20 @@ type Interface struct {
 	mac      ethernet.Addr
 	hops     uint8
 	up       atomic.Bool
-	live     atomic.Pointer[limits] // what may change of caps
-	addrs    atomic.Pointer[[]Addr] // replaced whole, under Stack.admin
+	lowered  atomic.Int32                  // SetMTU's; 0: none
+	back     atomic.Pointer[chan struct{}] // LinkReturned's; nil: nobody has asked
+	live     atomic.Pointer[limits]        // what may change of caps
+	addrs    atomic.Pointer[[]Addr]        // replaced whole, under Stack.admin
 	neigh    neighbors
 	dad      dad
+	acd      conflicts
+	auto     auto
+	advert   advert
+	multi    multicast
+	names    [2]atomic.Pointer[names] // name servers: those given, and those that routers advertise
 	full     full
-	lazily   sync.Once // starts the loop of the loopback interface
-}
-
-// Addr is an address of an interface, with the prefix that is on its link.
-type Addr struct {
-	Prefix netip.Prefix // the address itself, not masked
-	State  AddrState
-}
-
-// AddrState says how far an address has got.
-type AddrState uint8
-
-// The states of an address (RFC 4862 §2, RFC 4429 §2.1).
-const (
-	AddrOptimistic AddrState = iota + 1 // in use while duplicate address detection still asks
-	AddrValid                           // ours
-)
-
-// String is the state in a word.
-func (s AddrState) String() string {
-	return [...]string{"none", "optimistic", "valid"}[min(int(s), 2)]
+	catch    atomic.Pointer[catcher] // nil: nothing was ever intercepted
+	lazily   sync.Once               // starts the loop of the loopback interface
 }
 
 // Attach connects the stack to what is behind d, under the given addresses, and starts to read. Each prefix is an
@@ -84,6 +72,7 @@ func (s *Stack) Attach(d link.Device, addrs ...netip.Prefix) (*Interface, error)
 		d.Close()
 		return nil, fmt.Errorf("stack: attach: %w", net.ErrClosed)
 	}
+	i.follow()
 	i.startDAD(nil)
 	return i, nil
 }
@@ -108,22 +97,16 @@ func (s *Stack) enter(i *Interface, addrs []netip.Prefix) bool {
 	return true
 }
 
-// usable reports why p cannot be an address of ours.
-func usable(p netip.Prefix) error {
-	a := p.Addr()
-	if !p.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4In6() || a.Zone() != "" ||
-		a == broadcast4 || a.Is4() && p.Bits() < 31 && (a == p.Masked().Addr() || a == lastAddr(p)) {
-		return syscall.EADDRNOTAVAIL
-	}
-	return nil
-}
-
 // adopt takes what the device says of itself.
 func (i *Interface) adopt(d link.Device) {
 	i.device, i.caps, i.queues, i.mac = d, d.Caps(), d.Queues(), d.Caps().Addr
 	i.limit(i.caps)
 	i.neigh.init(i)
+	i.multi.init(i)
 	i.dad.alarm = alarm{stack: i.stack, fire: i.tickDAD}
+	i.acd.init(i)
+	i.auto.alarm = alarm{stack: i.stack, fire: i.tickAuto}
+	i.advert.alarm = alarm{stack: i.stack, fire: i.tickAdvert}
 	i.full.udp.L = &i.full.Mutex
 	i.full.kick = make(chan struct{}, 1)
 	i.up.Store(true)
@@ -161,22 +144,15 @@ func (i *Interface) pickMAC() error {
 
 // setAddrs stores the addresses that Attach brings, and a link-local one on Ethernet (RFC 4291 §2.8).
 func (i *Interface) setAddrs(prefixes []netip.Prefix) {
-	state := AddrValid
-	if i.caps.Ethernet && !i.stack.config.NoDAD {
-		state = AddrOptimistic
-	}
 	var addrs []Addr
 	linkLocal := false
 	for _, p := range prefixes {
-		a := Addr{p, AddrValid}
-		if p.Addr().Is6() {
-			a.State = state
-			linkLocal = linkLocal || p.Addr().IsLinkLocalUnicast()
-		}
-		addrs = append(addrs, a)
+		linkLocal = linkLocal || p.Addr().Is6() && p.Addr().IsLinkLocalUnicast()
+		addrs = append(addrs, Addr{Prefix: p, State: i.firstState(p.Addr())})
 	}
 	if i.caps.Ethernet && !linkLocal {
-		addrs = append(addrs, Addr{netip.PrefixFrom(ipv6.LinkLocal(i.mac), 64), state})
+		ll := ipv6.LinkLocal(i.mac)
+		addrs = append(addrs, Addr{Prefix: netip.PrefixFrom(ll, 64), State: i.firstState(ll)})
 	}
 	i.addrs.Store(&addrs)
 }
@@ -237,6 +213,7 @@ func (i *Interface) readFailed(err error) {
 		return
 	}
 	i.up.Store(false)
+	i.switched(i.stack.now())
 	i.stack.log.Error("interface is down", "interface", i.name, "err", err)
 }
 
@@ -260,10 +237,21 @@ func (i *Interface) drain(ready <-chan struct{}) {
 func (i *Interface) close() error {
 	i.up.Store(false)
 	err := i.device.Close()
+	if x := i.catch.Load(); x != nil {
+		x.close()
+	}
 	i.neigh.close()
+	i.multi.close()
 	i.dad.Lock()
 	i.dad.alarm.stop()
 	i.dad.Unlock()
+	i.acd.close()
+	i.auto.Lock()
+	i.auto.alarm.stop()
+	i.auto.Unlock()
+	i.advert.Lock()
+	i.advert.alarm.stop()
+	i.advert.Unlock()
 	i.wakeFull()
 	return err
 }
@@ -271,8 +259,8 @@ func (i *Interface) close() error {
 // Name is the device's name, or one that the stack gave it.
 func (i *Interface) Name() string { return i.name }
 
-// MTU is the longest IP packet that the link carries now, in octets.
-func (i *Interface) MTU() int { return i.live.Load().caps.MTU }
+// MTU is the longest IPv4 packet that the interface sends now, in octets: what the link carries, or SetMTU's if that is less.
+func (i *Interface) MTU() int { return i.live.Load().mtu4 }
 
 // HardwareAddr is the station's Ethernet address, nil where the link is not Ethernet.
 func (i *Interface) HardwareAddr() net.HardwareAddr {
@@ -280,49 +268,4 @@ func (i *Interface) HardwareAddr() net.HardwareAddr {
 		return nil
 	}
 	return slices.Clone(net.HardwareAddr(i.mac[:]))
-}
-
-// Addrs lists the interface's addresses.
-func (i *Interface) Addrs() []Addr { return slices.Clone(*i.addrs.Load()) }
-
-// has reports whether a is an address of this interface.
-func (i *Interface) has(a netip.Addr) bool {
-	for _, x := range *i.addrs.Load() {
-		if x.Prefix.Addr() == a {
-			return true
-		}
-	}
-	return false
-}
-
-// remove withdraws an address: what is connected from it ends, without a word to its peer.
-func (i *Interface) remove(a netip.Addr) {
-	s := i.stack
-	s.admin.Lock()
-	addrs := slices.DeleteFunc(slices.Clone(*i.addrs.Load()), func(x Addr) bool { return x.Prefix.Addr() == a })
-	i.addrs.Store(&addrs)
-	s.replaceView(func(*view) {})
-	s.admin.Unlock()
-	now := s.now()
-	for c := range s.each() {
-		c.mu.Lock()
-		if c.local().Addr().WithZone("") == a && (c.flow.Zone == 0 || c.flow.Zone == i.index) {
-			c.mute = true
-			c.abort(now, syscall.EADDRNOTAVAIL)
-		}
-		c.mu.Unlock()
-	}
-}
-
-// setState changes an address's state, where the address is still there.
-func (i *Interface) setState(a netip.Addr, to AddrState) {
-	i.stack.admin.Lock()
-	defer i.stack.admin.Unlock()
-	addrs := slices.Clone(*i.addrs.Load())
-	for k := range addrs {
-		if addrs[k].Prefix.Addr() == a {
-			addrs[k].State = to
-		}
-	}
-	i.addrs.Store(&addrs)
 }

@@ -23,6 +23,7 @@ type inbox struct {
 	queue   uint8
 	packets [batch]link.Packet
 	packet  *link.Packet // the one at hand
+	number  uint64       // its, for TracePacket
 	touched []*TCPConn   // connections that this batch brought something to
 
 	eth   ethernet.Header
@@ -33,10 +34,15 @@ type inbox struct {
 	seg   tcp.Segment
 	flow  tcp.Flow
 	m     datagram
+	whole []byte // where fragments become a packet
+
+	transit *transit // nil: no router, and no firewall
+	spare   *transit
 }
 
 // datagram is an IP packet that was found to be for us.
 type datagram struct {
+	ifc      *Interface
 	src, dst netip.Addr
 	proto    uint8
 	tos      uint8
@@ -47,24 +53,29 @@ type datagram struct {
 	station  ethernet.Addr // Ethernet: who sent the frame
 	size     uint16        // octets of each datagram, where the device has put several of UDP together; else 0
 	sound    bool          // the device vouches for the transport checksum
+	joined   bool          // it came in fragments
+	foreign  bool          // it is for nobody here, and intercepted
 }
 
 // drop counts why the packet at hand goes no further, and notes it for a capture.
 func (in *inbox) drop(d Drop) {
 	in.ifc.stack.stats.drop(d)
 	in.packet.Comment = d.String()
+	in.traceDrop(in.packet.Comment)
 }
 
 func (in *inbox) tcpDrop(d tcp.Drop) {
 	in.ifc.stack.stats.tcpDrop(d)
 	in.packet.Comment = d.String()
+	in.traceDrop(in.packet.Comment)
 }
 
 func newInbox(i *Interface, queue int) *inbox { return &inbox{ifc: i, queue: uint8(queue)} }
 
 // input takes one packet from the device: RFC 894 and RFC 2464 frames, or bare IP.
 func (i *Interface) input(now time.Duration, in *inbox, p *link.Packet) {
-	in.packet = p
+	in.packet, in.number = p, i.stack.number()
+	i.traceFrame(PacketIn, in.number, p)
 	i.stack.stats.packetsIn.Add(1)
 	i.stack.stats.bytesIn.Add(uint64(len(p.Head)))
 	b, group := p.Head, false
@@ -91,7 +102,7 @@ func (i *Interface) input(now time.Duration, in *inbox, p *link.Packet) {
 			return
 		}
 	}
-	in.m = datagram{group: group, station: in.eth.Src, sound: p.Offload.Partial || p.Offload.Valid}
+	in.m = datagram{ifc: i, group: group, station: in.eth.Src, sound: p.Offload.Partial || p.Offload.Valid}
 	if p.Offload.GSO == link.UDP {
 		in.m.size = p.Offload.Size
 	}
@@ -129,16 +140,22 @@ func (i *Interface) inputIPv4(now time.Duration, in *inbox, b []byte) {
 		return
 	}
 	m.group = m.group || bcast
-	if !i.validSource(m.src) {
+	// RFC 1122 §3.2.1.3 (a): 0.0.0.0 is sent only "as part of an initialization procedure by which the host learns its own IP
+	// address", which is over UDP, and by broadcast. RFC 9776 §4.2.13 lets such hosts report groups, and RFC 4541 §2.1.1
+	// switches ask for them.
+	if !i.validSource(m.src) && !(m.src.IsUnspecified() && (m.dst == broadcast4 && h.Protocol == ipv4.ProtoUDP || h.Protocol == ipv4.ProtoIGMP)) {
 		in.drop(BadSource)
 		return
 	}
-	if !bcast && !s.view.Load().isLocal(i, m.dst) {
+	if m.dst.IsMulticast() && !i.joined(m.dst) {
 		in.drop(OtherHost)
 		return
 	}
-	if h.IsFragment() {
-		in.drop(Fragment)
+	v := s.view.Load()
+	if !i.arriving(now, in, v) || !bcast && !v.isLocal(i, m.dst) && !i.foreign(now, in, v) {
+		return
+	}
+	if h.IsFragment() && !i.join(now, in) || !in.admits(now) {
 		return
 	}
 	switch h.Protocol {
@@ -148,6 +165,8 @@ func (i *Interface) inputIPv4(now time.Duration, in *inbox, b []byte) {
 		i.inputUDP(now, in)
 	case ipv4.ProtoICMP:
 		i.inputICMP4(now, in)
+	case ipv4.ProtoIGMP:
+		i.inputIGMP(in)
 	default:
 		in.drop(UnknownProtocol)
 		i.refuse4(now, m, ipv4.CodeProtocol)
@@ -163,7 +182,6 @@ func (i *Interface) inputIPv6(now time.Duration, in *inbox, b []byte) {
 	}
 	m.src, m.dst, m.tos, m.hops = h.Src, h.Dst, h.TrafficClass, h.HopLimit
 	m.packet = b[:ipv6.HeaderLen+h.PayloadLength]
-	payload := m.packet[ipv6.HeaderLen:]
 	multicast := m.dst.IsMulticast()
 	if m.group && !multicast {
 		in.drop(LinkBroadcast)
@@ -180,20 +198,20 @@ func (i *Interface) inputIPv6(now time.Duration, in *inbox, b []byte) {
 		in.drop(BadSource)
 		return
 	}
-	if !multicast && !s.view.Load().isLocal(i, m.dst) {
-		in.drop(OtherHost)
+	v := s.view.Load()
+	if !i.arriving(now, in, v) || !multicast && !v.isLocal(i, m.dst) && !i.foreign(now, in, v) {
 		return
 	}
-	if err := in.chain.Walk(h.NextHeader, payload); err != nil {
+	if err := in.chain.Walk(h.NextHeader, m.packet[ipv6.HeaderLen:]); err != nil {
 		in.drop(BadExtension)
 		i.problem6(now, m, err)
 		return
 	}
-	if in.chain.Fragment {
-		in.drop(Fragment)
+	if in.chain.Fragment && !i.join(now, in) || !in.admits(now) {
 		return
 	}
-	m.proto, m.text = in.chain.Protocol, payload[in.chain.Offset:]
+	m.proto, m.text = in.chain.Protocol, m.packet[ipv6.HeaderLen+in.chain.Offset:]
+	m.joined = m.joined || in.chain.Atomic
 	switch m.proto {
 	case ipv6.ProtoTCP:
 		i.inputTCP(now, in)
@@ -220,27 +238,8 @@ func (i *Interface) validSource(a netip.Addr) bool {
 	if a.IsLoopback() || a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240) {
 		return false
 	}
-	return !i.stack.view.Load().isLocal(i, a)
+	return !i.stack.view.Load().isOurs(i, a)
 }
-
-// joined reports whether we listen to the multicast group a (RFC 4291 §2.8).
-func (i *Interface) joined(a netip.Addr) bool {
-	if a == allNodes || a == allNodesInterface {
-		return true
-	}
-	for _, x := range *i.addrs.Load() {
-		if x.Prefix.Addr().Is6() && a == ipv6.SolicitedNode(x.Prefix.Addr()) {
-			return true
-		}
-	}
-	return false
-}
-
-// RFC 4291 §2.7.1: all nodes, on the link and in the node itself.
-var (
-	allNodes          = netip.MustParseAddr("ff02::1")
-	allNodesInterface = netip.MustParseAddr("ff01::1")
-)
 
 // inputTCP hands a segment to its connection, to the memory of one, to a listener, or back as a reset (RFC 9293 §3.10.7).
 func (i *Interface) inputTCP(now time.Duration, in *inbox) {
@@ -262,10 +261,10 @@ func (i *Interface) inputTCP(now time.Duration, in *inbox) {
 		return
 	}
 	in.seg.ECN = m.tos & 3
-	if p := in.packet; p.Buffer != nil && len(in.seg.Text) > 0 {
+	if p := in.packet; p.Buffer != nil && !m.joined && len(in.seg.Text) > 0 { // what came in fragments stands elsewhere
 		in.seg.Buffer, in.seg.At = p.Buffer, p.At+cap(p.Head)-cap(in.seg.Text[0])
 	}
-	in.flow = tcp.Flow{Local: m.dst.As16(), Remote: m.src.As16(), LocalPort: ports.Dst, RemotePort: ports.Src, Zone: i.zone(m.src, m.dst)}
+	in.flow = tcp.Flow{Local: m.dst.As16(), Remote: m.src.As16(), LocalPort: ports.Dst, RemotePort: ports.Src, Zone: in.zone()}
 	if s.deliver(now, in) {
 		return
 	}
@@ -306,7 +305,7 @@ func (c *TCPConn) arrived(in *inbox, ev tcp.Event, before tcp.State) {
 	if d := ev.Drop(); d != tcp.DropNone {
 		in.tcpDrop(d)
 	}
-	c.trace(SegmentIn, &in.seg, before, ev.Drop())
+	c.trace(SegmentIn, in.number, &in.seg, before, ev.Drop())
 	if ev.Has(tcp.Ended) { // at once: who calls before the batch is through sees a closed connection, and asks why
 		c.ended()
 		if before == tcp.CloseWait && c.errno == syscall.ECONNRESET {

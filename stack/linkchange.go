@@ -2,13 +2,16 @@ package stack
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"syscall"
 	"time"
 
+	"github.com/seed87e66d9f/waybill/internal/autoconf"
 	"github.com/seed87e66d9f/waybill/internal/neighbor"
 	"github.com/seed87e66d9f/waybill/ipv4"
 	"github.com/seed87e66d9f/waybill/ipv6"
@@ -19,17 +22,72 @@ import (
 // limits is what follows from what a device says of itself and may change: an immutable value, replaced whole.
 type limits struct {
 	caps link.Caps  // as they were read last
+	mtu4 int        // of IPv4 packets: the link's, or SetMTU's
+	mtu6 int        // of IPv6 packets: likewise, or the lower one that a router advertises (RFC 4861 §6.3.4)
+	hop6 uint8      // of IPv6 packets, where a router says one; else 0
 	tcp4 tcp.Config // what connections over the interface are made with
 	tcp6 tcp.Config
 }
 
-// limit takes over what the device says now.
+// limit takes over what the device says now, and what routers have said of the link.
 func (i *Interface) limit(caps link.Caps) {
+	i.stack.admin.Lock()
+	defer i.stack.admin.Unlock()
+	i.limitTo(caps)
+}
+
+// limitTo is limit where Stack.admin is held.
+func (i *Interface) limitTo(caps link.Caps) {
+	mtu4, mtu6, hop6 := caps.MTU, caps.MTU, uint8(0)
+	if n := int(i.lowered.Load()); n != 0 {
+		mtu4, mtu6 = min(mtu4, n), min(mtu6, max(n, ipv6.MinMTU))
+	}
+	if l := i.auto.link.Load(); l != nil {
+		hop6 = l.HopLimit
+		if l.MTU != 0 {
+			mtu6 = min(mtu6, l.MTU)
+		}
+	}
 	i.live.Store(&limits{
 		caps: caps,
-		tcp4: i.tcpConfig(caps.MTU-ipv4.MinHeaderLen, ipv4.MinHeaderLen, 536, i.caps.GSO4),
-		tcp6: i.tcpConfig(caps.MTU-ipv6.HeaderLen, ipv6.HeaderLen, 1220, i.caps.GSO6),
+		mtu4: mtu4,
+		mtu6: mtu6,
+		hop6: hop6,
+		tcp4: i.tcpConfig(mtu4-ipv4.MinHeaderLen, ipv4.MinHeaderLen, 536, i.caps.GSO4),
+		tcp6: i.tcpConfig(mtu6-ipv6.HeaderLen, ipv6.HeaderLen, 1220, i.caps.GSO6),
 	})
+}
+
+// mtu is the longest packet to dst that the link carries now, in octets.
+func (i *Interface) mtu(dst netip.Addr) int {
+	if l := i.live.Load(); dst.Is6() {
+		return l.mtu6
+	} else {
+		return l.mtu4
+	}
+}
+
+// SetMTU has the interface send no packets of more than n octets, as where a DHCP server says what the network carries; 0 is
+// the device's own MTU, which counts too where it is less. IPv6 packets may always have 1280 (RFC 8200 §5). The error wraps
+// EINVAL where n is less than IPv4 needs.
+func (i *Interface) SetMTU(n int) error {
+	if n != 0 && n < minMTU || n > maxPacket {
+		return fmt.Errorf("stack: %s: MTU %d: %w", i.name, n, syscall.EINVAL)
+	}
+	i.lowered.Store(int32(n))
+	i.stack.admin.Lock()
+	i.limitTo(i.live.Load().caps)
+	i.stack.admin.Unlock()
+	i.resize(i.stack.now())
+	return nil
+}
+
+// hopLimit is the TTL or hop limit of packets to dst whose socket names none.
+func (i *Interface) hopLimit(dst netip.Addr) uint8 {
+	if hop6 := i.live.Load().hop6; dst.Is6() && hop6 != 0 {
+		return hop6
+	}
+	return i.hops
 }
 
 // config is what connections of a family are made with.
@@ -69,11 +127,13 @@ func (i *Interface) reread(now time.Duration) {
 	i.limit(caps)
 	if caps.Down != old.Down {
 		i.stack.log.Info("link has changed", "interface", i.name, "up", !caps.Down)
+		i.switched(now)
 	}
 	if !caps.Down && (old.Down || caps.Flaps != old.Flaps) {
 		i.returned(now)
 	}
 	if caps.MTU != old.MTU {
+		i.remeasure(now, caps.MTU)
 		i.stack.log.Info("MTU has changed", "interface", i.name, "mtu", caps.MTU)
 		i.resize(now)
 	}
@@ -84,8 +144,25 @@ func (i *Interface) reread(now time.Duration) {
 // take the return of a link for that; RFC 5227 §2.1.1 has IPv4 probe "when a link-state change signals the presence of a
 // newly connected cable", of which we do the announcement.
 func (i *Interface) returned(now time.Duration) {
+	if back := i.back.Swap(nil); back != nil {
+		close(*back)
+	}
 	i.neigh.forget()
 	i.startDAD(i.doubt)
+	i.announceGroups(false)
+	i.learn(now, func(h *autoconf.Host) { h.Start(now) })
+}
+
+// LinkReturned returns a channel that is closed when the link is next back after it was gone, perhaps to another network. After
+// that there is another one to be asked for.
+func (i *Interface) LinkReturned() <-chan struct{} {
+	for {
+		if back := i.back.Load(); back != nil {
+			return *back
+		}
+		back := make(chan struct{})
+		i.back.CompareAndSwap(nil, &back)
+	}
 }
 
 // doubt makes our IPv6 addresses optimistic again.
@@ -128,9 +205,8 @@ func (i *Interface) resize(now time.Duration) {
 	}
 	for c := range s.each() {
 		c.mu.Lock()
-		if h, ok := s.view.Load().lookup(c.remoteAddr(), c.flow.Zone); ok && h.ifc == i && !c.gone {
-			to := i.live.Load().config(c.remoteAddr().Is6())
-			c.tcb.SetMTU(c.clock(now), to.MTU, to.MaxText)
+		if h, ok := s.view.Load().route(c.localAddr(), c.remoteAddr(), c.flow.Zone); ok && h.ifc == i && !c.gone {
+			c.fit(now, i)
 			c.output(now)
 		}
 		c.mu.Unlock()

@@ -31,6 +31,7 @@ type pliable struct {
 	asked     int // questions of duplicate address detection
 	arp       int // ARP requests that are no announcements
 	from      map[netip.Addr]int
+	frames    int
 }
 
 func newPliable(d link.Device) *pliable {
@@ -93,6 +94,7 @@ func (q pliableQueue) Write(p []link.Packet) (int, error) {
 func (d *pliable) passes(p *link.Packet) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.frames++
 	n, head := p.Len(), 0
 	if d.caps.Ethernet {
 		head = ethernet.HeaderLen

@@ -27,6 +27,11 @@ type ListenConfig struct {
 	// KeepAlive is SetKeepAliveConfig's for each connection. Unlike package net's, it is off where Enable is not set
 	// (RFC 9293 §3.8.4, MUST-25).
 	KeepAlive net.KeepAliveConfig
+	// FastOpen is how many connections may be open by TCP Fast Open alone (RFC 7413) at a time: made of a SYN whose cookie says
+	// that the client is where it claims to be, accepted with the text of that SYN, and not yet acknowledged by the client.
+	// Beyond them handshakes are ordinary. The network can repeat such a SYN, and then the text is accepted twice: it is for
+	// services that do no harm then, as a server of static files. 0 turns it off.
+	FastOpen int
 }
 
 // ListenWith is Listen with choices.
@@ -72,8 +77,12 @@ func (s *Stack) listen(c ListenConfig, network string, b binding) (*TCPListener,
 }
 
 // ListenPacket receives datagrams at address over "udp", "udp4" or "udp6", which reads as Listen's does. The type is
-// *UDPConn.
+// *UDPConn. At the address of a group it hears what is sent to that alone, once UDPConn.JoinGroup has joined it, and other
+// sockets may be bound there too. Over "ip4:icmp" or "ip6:ipv6-icmp" it receives ICMP messages, and the type is *IPConn.
 func (s *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
+	if isIP(network) {
+		return s.listenIP(network, address)
+	}
 	b, isTCP, err := s.parseBinding(network, address)
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
@@ -104,6 +113,7 @@ func (s *Stack) ListenUDP(network string, local netip.AddrPort) (*UDPConn, error
 }
 
 func (s *Stack) listenUDP(network string, b binding) (*UDPConn, error) {
+	b.shared = b.addr.IsMulticast()
 	err := s.bindable(&b)
 	var u *UDPConn
 	if err == nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/seed87e66d9f/waybill/tcp"
 )
 
-// memory is the account of all octets that sockets hold, and the pool that their chunks come from (tcp.Memory).
+// memory is the account of all octets that sockets and fragments hold, and the pool that their chunks come from (tcp.Memory).
 type memory struct {
 	limit  int64
 	used   atomic.Int64
@@ -29,8 +29,7 @@ func (m *memory) init(s *Stack, limit int64) {
 
 // Borrow lends a chunk of n octets, or nil where the account is exhausted.
 func (m *memory) Borrow(n int) *tcp.Chunk {
-	if m.used.Add(int64(n)) > m.limit {
-		m.used.Add(int64(-n))
+	if !m.take(n) {
 		return nil
 	}
 	pool := &m.small
@@ -59,6 +58,23 @@ func (m *memory) force(n int) *tcp.Chunk {
 	return tcp.NewChunk(n)
 }
 
+// take charges the account with n octets that are no chunk; false: it is exhausted.
+func (m *memory) take(n int) bool {
+	if m.used.Add(int64(n)) > m.limit {
+		m.used.Add(int64(-n))
+		return false
+	}
+	return true
+}
+
+// give is the reverse of take.
+func (m *memory) give(n int) {
+	m.used.Add(int64(-n))
+	if m.starving.Load() {
+		m.refill()
+	}
+}
+
 // Return takes a chunk back, and wakes who waits for one.
 func (m *memory) Return(c *tcp.Chunk) {
 	m.used.Add(int64(-len(c.Bytes)))
@@ -67,7 +83,14 @@ func (m *memory) Return(c *tcp.Chunk) {
 	} else {
 		m.small.Put(c)
 	}
-	if m.starving.Load() && m.spare() > 0 {
+	if m.starving.Load() {
+		m.refill()
+	}
+}
+
+// refill sees to it that who waits for a chunk looks again.
+func (m *memory) refill() {
+	if m.spare() > 0 {
 		m.starve.Lock()
 		m.alarm.set(m.alarm.stack.now())
 		m.starve.Unlock()

@@ -2,7 +2,6 @@ package stack
 
 import (
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/seed87e66d9f/waybill/ethernet"
@@ -18,6 +17,7 @@ func (i *Interface) inputARP(now time.Duration, in *inbox, b []byte) {
 		in.drop(BadARP)
 		return
 	}
+	i.hearARP(now, &a)
 	if i.has(a.SenderIP) {
 		if a.SenderHW != i.mac { // RFC 5227 §2.4: somebody else claims our address
 			in.drop(AddressConflict)
@@ -46,8 +46,8 @@ func (i *Interface) inputARP(now time.Duration, in *inbox, b []byte) {
 // defendInterval: RFC 5227 §1.1, DEFEND_INTERVAL. A conflict is not said more often, whoever floods the link.
 const defendInterval = 10 * time.Second
 
-// inputNDP is RFC 4861 §7.2: solicitations are answered, advertisements learned. Routers are not looked for: RAs and
-// redirects are only counted.
+// inputNDP is RFC 4861 §7.2: solicitations are answered, advertisements learned. RAs and
+// redirects are taken in where Autoconfigure was called.
 func (i *Interface) inputNDP(now time.Duration, in *inbox, msg *ipv6.ICMP) {
 	m := &in.m
 	var n ipv6.NDP
@@ -61,6 +61,10 @@ func (i *Interface) inputNDP(now time.Duration, in *inbox, msg *ipv6.ICMP) {
 		i.solicited(now, in, &n)
 	case ipv6.NeighborAdvertisement:
 		i.advertised(now, in, &n)
+	case ipv6.RouterAdvertisement, ipv6.Redirect:
+		i.inputRouter(now, in, &n)
+	case ipv6.RouterSolicitation:
+		i.routerSolicited(now)
 	default:
 		in.drop(UnknownICMP)
 	}
@@ -76,9 +80,9 @@ func (i *Interface) solicited(now time.Duration, in *inbox, n *ipv6.NDP) {
 	}
 	reply := ipv6.NDP{Type: ipv6.NeighborAdvertisement, Target: n.Target, Solicited: true, TargetLL: i.mac, HasTargetLL: true,
 		// RFC 4429 §3.3: "A node MUST ensure that NAs regarding an Optimistic Address have the Override flag cleared".
-		Override: state == AddrValid}
+		Override: state == AddrValid, Router: i.stack.view.Load().forwarding.Enabled}
 	if m.src.IsUnspecified() { // duplicate address detection, somebody's or our own come back
-		if n.HasNonce && i.dad.ours(n.Nonce) { // RFC 7527 §4.2: a loop in the network
+		if n.HasNonce && i.dad.ours(n.Target, n.Nonce) { // RFC 7527 §4.2: a loop in the network
 			in.drop(LoopedBack)
 			return
 		}
@@ -107,7 +111,13 @@ const ndpRoom = 64
 
 // advertised learns from a Neighbor Advertisement (RFC 4861 §7.2.5).
 func (i *Interface) advertised(now time.Duration, in *inbox, n *ipv6.NDP) {
-	switch i.stateOf(n.Target) {
+	m := &in.m
+	state := i.stateOf(n.Target)
+	if state != 0 && n.HasTargetLL && n.TargetLL == i.mac && m.station == i.mac { // what we said before, come back
+		in.drop(LoopedBack)
+		return
+	}
+	switch state {
 	case AddrOptimistic: // RFC 4862 §5.4.4: the address is somebody else's
 		i.duplicate(n.Target)
 	case AddrValid:
@@ -132,88 +142,6 @@ func (i *Interface) sendNDP(hw ethernet.Addr, src, dst netip.Addr, n *ipv6.NDP) 
 	i.write(b[:ip+size])
 }
 
-// dad is duplicate address detection, optimistic (RFC 4862 §5.4, RFC 4429): an address is in use from the start, and
-// withdrawn should somebody answer for it.
-type dad struct {
-	sync.Mutex
-	nonce    [6]byte // RFC 7527 §4.1; one for all addresses of an attachment
-	hasNonce bool
-	until    time.Duration
-	alarm    alarm
-}
-
-// dadWait is RetransTimer times DupAddrDetectTransmits (RFC 4862 §5.1, RFC 4861 §10).
-const dadWait = time.Second
-
-// startDAD announces the interface's addresses: an ARP announcement for IPv4 (RFC 5227 §2.3), a question for IPv6. When
-// the link has returned, doubt makes the addresses optimistic again; else it is nil. The nonce stays the same, since copies
-// of the questions before may still come back.
-func (i *Interface) startDAD(doubt func()) {
-	if !i.caps.Ethernet {
-		return
-	}
-	until := i.stack.now() + dadWait
-	i.dad.Lock()
-	if !i.dad.hasNonce {
-		i.dad.hasNonce = i.stack.config.Rand(i.dad.nonce[:]) == nil
-	}
-	nonce, hasNonce := i.dad.nonce, i.dad.hasNonce
-	i.dad.until = until
-	i.dad.alarm.set(until)
-	i.dad.Unlock()
-	if doubt != nil {
-		doubt()
-	}
-	for _, a := range *i.addrs.Load() {
-		addr := a.Prefix.Addr()
-		switch {
-		case addr.Is4():
-			i.sendARP(ethernet.Broadcast, ethernet.ARP{Op: ethernet.OpRequest, SenderHW: i.mac, SenderIP: addr, TargetIP: addr})
-		case a.State == AddrOptimistic:
-			dst := ipv6.SolicitedNode(addr)
-			n := ipv6.NDP{Type: ipv6.NeighborSolicitation, Target: addr, Nonce: nonce, HasNonce: hasNonce}
-			i.sendNDP(ethernet.Multicast(dst), netip.IPv6Unspecified(), dst, &n)
-		default:
-			i.advertise(addr)
-		}
-	}
-}
-
-// advertise tells everybody on the link where an address of ours is, if it is valid. RFC 4861 §7.2.6: "In some cases a node
-// may be able to determine that its link-layer address has changed [...] and may wish to inform its neighbors of the new
-// link-layer address quickly": a stack that is started anew is another station, and neighbours remember the one before.
-func (i *Interface) advertise(addr netip.Addr) {
-	if i.stateOf(addr) == AddrValid {
-		i.sendNDP(ethernet.Multicast(allNodes), addr, allNodes, &ipv6.NDP{Type: ipv6.NeighborAdvertisement, Target: addr,
-			Override: true, TargetLL: i.mac, HasTargetLL: true})
-	}
-}
-
-func (d *dad) ours(nonce [6]byte) bool {
-	d.Lock()
-	defer d.Unlock()
-	return nonce == d.nonce
-}
-
-// tickDAD ends the wait: nobody answered, and the addresses are ours.
-func (i *Interface) tickDAD(now time.Duration) {
-	i.dad.Lock()
-	due := i.dad.alarm.fired() && now >= i.dad.until
-	if !due && i.dad.until > now {
-		i.dad.alarm.set(i.dad.until)
-	}
-	i.dad.Unlock()
-	if !due {
-		return
-	}
-	for _, a := range *i.addrs.Load() {
-		if a.State == AddrOptimistic {
-			i.setState(a.Prefix.Addr(), AddrValid)
-			i.advertise(a.Prefix.Addr())
-		}
-	}
-}
-
 // duplicate withdraws an address that turned out to be taken.
 func (i *Interface) duplicate(a netip.Addr) {
 	i.stack.stats.drop(AddressConflict)
@@ -222,4 +150,5 @@ func (i *Interface) duplicate(a netip.Addr) {
 		t(&TraceEvent{At: i.stack.now(), Kind: AddressLost, Interface: i.name, Local: netip.AddrPortFrom(a, 0)})
 	}
 	i.remove(a)
+	i.duplicated(a)
 }

@@ -1,8 +1,6 @@
 package stack
 
 import (
-	"iter"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -10,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed87e66d9f/waybill/ethernet"
+	"github.com/seed87e66d9f/waybill/internal/autoconf"
 	"github.com/seed87e66d9f/waybill/internal/neighbor"
 	"github.com/seed87e66d9f/waybill/ipv6"
 	"github.com/seed87e66d9f/waybill/link"
@@ -18,7 +17,7 @@ import (
 // Bounds on what waits for neighbours to answer. RFC 1122 §2.3.2.2 asks for at least one packet each; connections wait
 // by themselves and need none of this.
 const (
-	maxWaiting    = 16  // packets for one neighbour: a few datagrams of a burst
+	maxWaiting    = 64  // packets for one neighbour: the fragments of one datagram at least
 	maxWaitingAll = 256 // packets on one interface
 )
 
@@ -36,7 +35,14 @@ type neighbors struct {
 // parked is what waits for one neighbour.
 type parked struct {
 	conns   []*TCPConn
-	packets [][]byte // whole frames, but for the destination
+	listed  map[*TCPConn]struct{} // those in conns: there may be as many as connections that are opened to one router at once
+	packets []waiting             // whole frames, but for the destination
+}
+
+// waiting is a packet, with its number for TracePacket.
+type waiting struct {
+	frame  []byte
+	number uint64
 }
 
 func (n *neighbors) init(i *Interface) {
@@ -65,6 +71,13 @@ func (n *neighbors) resolve(now time.Duration, p *packet, c *TCPConn) (ethernet.
 			c.confirm = false
 			n.cache.Confirm(now, p.next)
 		}
+		if c != nil && c.doubt {
+			c.doubt = false
+			n.cache.Doubt(now, p.next)
+			if at, ok := n.cache.Deadline(); ok {
+				n.alarm.set(at)
+			}
+		}
 		return hw, ready
 	case neighbor.Failed:
 		n.ifc.stack.stats.drop(NeighborFailed)
@@ -79,7 +92,11 @@ func (n *neighbors) resolve(now time.Duration, p *packet, c *TCPConn) (ethernet.
 		n.parked[p.next] = w
 	}
 	if c != nil {
-		if !slices.Contains(w.conns, c) {
+		if _, listed := w.listed[c]; !listed {
+			if w.listed == nil {
+				w.listed = map[*TCPConn]struct{}{}
+			}
+			w.listed[c] = struct{}{}
 			w.conns = append(w.conns, c)
 		}
 		return hw, pending
@@ -92,6 +109,8 @@ func (n *neighbors) resolve(now time.Duration, p *packet, c *TCPConn) (ethernet.
 // packet of each set of packets destined to the same unresolved IP address".
 func (n *neighbors) keep(w *parked, p *packet) {
 	switch {
+	case p.divided:
+		return
 	case len(w.packets) == maxWaiting:
 		w.packets = slices.Delete(w.packets, 0, 1)
 		n.packets--
@@ -105,7 +124,7 @@ func (n *neighbors) keep(w *parked, p *packet) {
 		b = append(b, t...)
 	}
 	n.finish(b, &p.out[0].Offload)
-	w.packets = append(w.packets, b)
+	w.packets = append(w.packets, waiting{b, p.number})
 	n.packets++
 }
 
@@ -137,6 +156,14 @@ func (n *neighbors) update(now time.Duration, m neighbor.Message) {
 		n.alarm.set(at)
 	}
 	n.Unlock()
+	if i := n.ifc; i.auto.on.Load() && (change.Resolved || change.NotRouter || m.Kind == neighbor.NA && m.Solicited) {
+		i.learn(now, func(h *autoconf.Host) {
+			h.Reachable(m.IP)
+			if change.NotRouter {
+				h.NotRouter(m.IP)
+			}
+		})
+	}
 	n.release(now, w, m.HW)
 }
 
@@ -155,9 +182,9 @@ func (n *neighbors) release(now time.Duration, w *parked, hw ethernet.Addr) {
 	if w == nil {
 		return
 	}
-	for _, b := range w.packets {
-		copy(b, hw[:])
-		n.ifc.write(b)
+	for _, p := range w.packets {
+		copy(p.frame, hw[:])
+		n.ifc.writeAs(p.number, p.frame)
 	}
 	n.resume(now, w)
 }
@@ -179,7 +206,8 @@ func (n *neighbors) tick(now time.Duration) {
 		return
 	}
 	gone := make(map[netip.Addr]*parked)
-	for _, ip := range n.cache.Expire(now) {
+	lost := slices.Clone(n.cache.Expire(now))
+	for _, ip := range lost {
 		if w := n.take(ip); w != nil {
 			gone[ip] = w
 		}
@@ -199,9 +227,11 @@ func (n *neighbors) tick(now time.Duration) {
 	for _, q := range ask {
 		n.ifc.solicit(q)
 	}
+	n.ifc.lost(now, lost)
 	for ip, w := range gone {
 		n.ifc.stack.stats.dropN(NeighborFailed, len(w.packets))
 		n.ifc.stack.hostUnreachable(ip)
+		n.ifc.undelivered(now, w)
 		n.resume(now, w)
 	}
 }
@@ -246,6 +276,11 @@ func (i *Interface) stateOf(a netip.Addr) AddrState {
 
 // sendARP sends an ARP packet to the station hw.
 func (i *Interface) sendARP(hw ethernet.Addr, a ethernet.ARP) {
+	// RFC 3927 §2.5: "All ARP packets (*replies* as well as requests) that contain a Link-Local 'sender IP address' MUST be
+	// sent using link-layer broadcast instead of link-layer unicast."
+	if a.SenderIP.IsLinkLocalUnicast() {
+		hw = ethernet.Broadcast
+	}
 	var b [ethernet.HeaderLen + ethernet.ARPLen]byte
 	h := ethernet.Header{Dst: hw, Src: i.mac, Type: ethernet.TypeARP}
 	n := h.Encode(b[:])
@@ -254,8 +289,11 @@ func (i *Interface) sendARP(hw ethernet.Addr, a ethernet.ARP) {
 }
 
 // write sends a frame that is whole.
-func (i *Interface) write(b []byte) {
+func (i *Interface) write(b []byte) { i.writeAs(i.stack.number(), b) }
+
+func (i *Interface) writeAs(number uint64, b []byte) {
 	p := i.stack.newPacket()
+	p.number = number
 	p.out[0] = link.Packet{Head: b}
 	n, err := i.queues[0].Write(p.out[:])
 	i.written(p, n, err)
@@ -267,39 +305,4 @@ func (n *neighbors) close() {
 	n.alarm.stop()
 	n.parked = nil
 	n.Unlock()
-}
-
-// Neighbor is a station on an interface's link.
-type Neighbor struct {
-	Interface *Interface
-	IP        netip.Addr
-	HW        net.HardwareAddr // nil where it is not known
-	State     string           // as RFC 4861 §7.3.2 calls it, such as "REACHABLE"
-	Router    bool             // it advertised itself as one
-}
-
-// Neighbors lists the neighbours of all interfaces: the ARP and the NDP cache.
-func (s *Stack) Neighbors() iter.Seq[Neighbor] {
-	return func(yield func(Neighbor) bool) {
-		for _, i := range s.view.Load().ifaces {
-			for _, e := range i.neigh.entries() {
-				n := Neighbor{Interface: i, IP: e.IP, State: e.State.String(), Router: e.Router}
-				if !e.HW.IsZero() {
-					n.HW = net.HardwareAddr(e.HW[:])
-				}
-				if !yield(n) {
-					return
-				}
-			}
-		}
-	}
-}
-
-func (n *neighbors) entries() []neighbor.Entry {
-	n.Lock()
-	defer n.Unlock()
-	if n.cache == nil {
-		return nil
-	}
-	return slices.Collect(n.cache.All())
 }

@@ -26,7 +26,10 @@ type packet struct {
 	head [headroom + tcp.MaxHeaderLen]byte
 	ifc  *Interface
 	next netip.Addr // whom to hand it to on the link
-	q    int
+
+	divided bool   // its sender has it wait for the neighbour in pieces
+	number  uint64 // for TracePacket
+	q       int
 }
 
 // meta is what the IP header of a packet says.
@@ -35,9 +38,14 @@ type meta struct {
 	proto     uint8
 	tos, hops uint8
 	label     uint32 // IPv6 flow label
+	cut       cut
 }
 
-func (s *Stack) newPacket() *packet { return s.packets.Get().(*packet) }
+func (s *Stack) newPacket() *packet {
+	p := s.packets.Get().(*packet)
+	p.number = s.number()
+	return p
+}
 
 func (s *Stack) free(p *packet) {
 	p.out[0], p.one[0], p.ifc = link.Packet{}, nil, nil
@@ -60,6 +68,9 @@ func (c *TCPConn) outputSome(now time.Duration, segments int) (n int) {
 		return 0
 	}
 	c.sending = true
+	if uint16(c.stack.paths.generation.Load()) != c.paths {
+		c.refit(now)
+	}
 	for {
 		c.again = false
 		for n < segments && c.sendOne(c.clock(now)) {
@@ -87,10 +98,16 @@ func (c *TCPConn) sendOne(now time.Duration) bool {
 			s.free(p)
 			return true
 		}
-		c.trace(SegmentOut, &p.seg, c.tcb.State(), 0)
+		c.trace(SegmentOut, p.number, &p.seg, c.tcb.State(), 0)
 		if !c.build(p) {
 			s.free(p)
-			c.unreachable(now, tcp.NetUnreachable)
+			if why := c.noWay(); why != tcp.None {
+				c.unreachable(now, why)
+			}
+			return true
+		}
+		if !s.leaves(p) { // as good as lost on the way
+			s.free(p)
 			return true
 		}
 	} else if c.mute {
@@ -127,13 +144,16 @@ func (c *TCPConn) sendOne(now time.Duration) bool {
 func (c *TCPConn) build(p *packet) bool {
 	s := c.stack
 	m := meta{src: c.localAddr(), dst: c.remoteAddr(), proto: ipv4.ProtoTCP, hops: c.hops, tos: c.tos | p.seg.ECN, label: c.label}
-	h, ok := s.view.Load().lookup(m.dst, c.flow.Zone)
+	h, ok := s.view.Load().route(m.src, m.dst, c.flow.Zone)
 	if !ok {
 		s.stats.drop(NoRoute)
 		return false
 	}
 	p.toward(h, m.dst)
 	p.q = min(int(c.queue), len(p.ifc.queues)-1)
+	if c.narrow {
+		m.cut = s.uncut(&m)
+	}
 	n := p.seg.Encode(p.head[headroom:], tcp.Ports{Src: c.flow.LocalPort, Dst: c.flow.RemotePort})
 	p.wrap(&m, n, p.seg.Text, 16, p.seg.Size)
 	if p.seg.Cause > tcp.CauseAck { // data and acknowledgements explain themselves
@@ -149,6 +169,7 @@ func (p *packet) toward(h hop, dst netip.Addr) {
 		p.next = h.via
 	}
 	p.q = 0
+	h.ifc.stack.traceRoute(p.number, &h, dst)
 	if h.ifc.loopback {
 		h.ifc.wake()
 	}
@@ -162,14 +183,18 @@ func (p *packet) wrap(m *meta, n int, text [][]byte, sum int, size uint16) {
 	for _, t := range text {
 		total += len(t)
 	}
-	at := headroom
+	at, hops := headroom, m.hops
+	if hops == 0 {
+		hops = p.ifc.hopLimit(m.dst)
+	}
 	if m.src.Is4() {
 		at -= ipv4.MinHeaderLen
-		h := ipv4.Header{TOS: m.tos, Length: ipv4.MinHeaderLen + total, DF: true, TTL: m.hops, Protocol: m.proto, Src: m.src, Dst: m.dst}
+		h := ipv4.Header{TOS: m.tos, Length: ipv4.MinHeaderLen + total, ID: uint16(m.cut.id), DF: !m.cut.is, MF: m.cut.more,
+			Offset: m.cut.offset, TTL: hops, Protocol: m.proto, Src: m.src, Dst: m.dst}
 		h.Encode(p.head[at:])
 	} else {
 		at -= ipv6.HeaderLen
-		h := ipv6.Header{TrafficClass: m.tos, FlowLabel: m.label, PayloadLength: total, NextHeader: m.proto, HopLimit: m.hops, Src: m.src, Dst: m.dst}
+		h := ipv6.Header{TrafficClass: m.tos, FlowLabel: m.label, PayloadLength: total, NextHeader: m.proto, HopLimit: hops, Src: m.src, Dst: m.dst}
 		h.Encode(p.head[at:])
 	}
 	start := headroom - at
@@ -191,6 +216,7 @@ func (p *packet) sum(m *meta, n, total, start, at int, size uint16) {
 		o.Partial, o.Start, o.Offset = true, uint16(start), uint16(at)
 		if size > 0 && total-n > int(size) {
 			o.GSO, o.Size, o.HeaderLen = link.TCP4, size, uint16(start+n)
+			o.ECN = p.seg.Flags.Has(tcp.CWR)
 			if m.src.Is6() {
 				o.GSO = link.TCP6
 			}
@@ -239,6 +265,7 @@ func (i *Interface) address(now time.Duration, p *packet, c *TCPConn) outcome {
 		h.Dst = ethernet.Broadcast
 	default:
 		hw, o := i.neigh.resolve(now, p, c)
+		i.traceNeighbor(p, hw, o)
 		if o != ready {
 			return o
 		}
@@ -253,6 +280,7 @@ func (i *Interface) written(p *packet, n int, err error) {
 	if n > 0 {
 		i.stack.stats.packetsOut.Add(1)
 		i.stack.stats.bytesOut.Add(uint64(p.out[0].Len()))
+		i.traceFrame(PacketOut, p.number, &p.out[0])
 	} else if err != nil {
 		i.stack.stats.drop(DeviceError)
 	}
@@ -277,8 +305,8 @@ func (i *Interface) send(now time.Duration, p *packet) outcome {
 
 // reply sends a segment that belongs to no connection: a reset, a SYN-ACK of a listener, an answer out of TIME-WAIT.
 func (s *Stack) reply(now time.Duration, f *tcp.Flow, seg *tcp.Segment) {
-	m := meta{src: fromFlow(f.Local), dst: fromFlow(f.Remote), proto: ipv4.ProtoTCP, hops: s.config.HopLimit, tos: seg.ECN}
-	h, ok := s.view.Load().lookup(m.dst, f.Zone)
+	m := meta{src: fromFlow(f.Local), dst: fromFlow(f.Remote), proto: ipv4.ProtoTCP, tos: seg.ECN}
+	h, ok := s.view.Load().route(m.src, m.dst, f.Zone)
 	if !ok {
 		s.stats.drop(NoRoute)
 		return
@@ -290,6 +318,10 @@ func (s *Stack) reply(now time.Duration, f *tcp.Flow, seg *tcp.Segment) {
 	s.stats.segmentsOut.Add(1)
 	if seg.Flags.Has(tcp.RST) {
 		s.stats.resetsOut.Add(1)
+	}
+	if !s.leaves(p) {
+		s.free(p)
+		return
 	}
 	h.ifc.send(now, p)
 }

@@ -16,9 +16,10 @@ const (
 
 // ports says who is bound where.
 type ports struct {
-	mu  sync.RWMutex
-	tcp map[uint16][]*TCPListener
-	udp map[uint16][]*UDPConn
+	mu   sync.RWMutex
+	tcp  map[uint16][]*TCPListener
+	udp  map[uint16][]*UDPConn
+	icmp []*IPConn // replaced whole, never changed
 }
 
 func (p *ports) init() {
@@ -31,7 +32,9 @@ type binding struct {
 	addr   netip.Addr // invalid: any
 	port   uint16
 	v4, v6 bool
-	zone   uint32 // of a link-local addr
+	zone   uint32     // of a link-local addr
+	only   *Interface // where it alone is heard and spoken over; nil: all
+	shared bool       // others of the kind may have the port too: it is a group's
 }
 
 // takes reports whether what is sent to addr belongs to the socket.
@@ -44,6 +47,12 @@ func (b *binding) takes(addr netip.Addr, zone uint32) bool {
 
 // clashes reports whether two sockets could not both have the port.
 func (b *binding) clashes(o *binding) bool {
+	if b.shared && o.shared { // as package net, which sets SO_REUSEADDR for groups
+		return false
+	}
+	if b.only != nil && o.only != nil && b.only != o.only {
+		return false
+	}
 	if b.addr.IsValid() && o.addr.IsValid() {
 		return b.addr == o.addr && b.zone == o.zone
 	}
@@ -134,13 +143,21 @@ func (p *ports) udpConns() []*UDPConn {
 }
 
 // receivers finds whom a datagram is for: a connected socket before one bound to the address before one bound to all;
-// every one that it could be for where it came to a group. The result is appended to dst.
-func (p *ports) receivers(dst []*UDPConn, local, remote netip.AddrPort, zone uint32, group bool) []*UDPConn {
+// every one that it could be for where it came to a group. Hosts without an address are heard by sockets that belong to the
+// interface i alone. The result is appended to dst.
+func (p *ports) receivers(dst []*UDPConn, i *Interface, local, remote netip.AddrPort, zone uint32, group bool) []*UDPConn {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
+	if local.Addr().IsMulticast() {
+		zone = i.index // a group is of the link that it is heard on
+	}
 	var best *UDPConn
 	rank := 0
 	for _, u := range p.udp[local.Port()] {
+		if u.bind.only != i && (u.bind.only != nil || remote.Addr().IsUnspecified()) ||
+			local.Addr().IsMulticast() && !u.hears(i, local.Addr(), remote.Addr()) {
+			continue
+		}
 		r := u.rank(local.Addr(), remote, zone, group)
 		switch {
 		case r == 0:
@@ -168,13 +185,26 @@ func (p *ports) connected(local, remote netip.AddrPort) *UDPConn {
 	return nil
 }
 
+// sends reports whether an unconnected socket sends from there.
+func (p *ports) sends(local netip.AddrPort) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return slices.ContainsFunc(p.udp[local.Port()], func(u *UDPConn) bool {
+		return !u.peer.IsValid() && (u.bind.addr == local.Addr() || !u.bind.addr.IsValid() && u.bind.takes(local.Addr(), 0))
+	})
+}
+
 // hostUnreachable tells the sockets connected to hosts behind ip that nobody answers there.
 func (s *Stack) hostUnreachable(ip netip.Addr) {
-	for _, u := range s.ports.udpConns() {
+	all := s.ports.udpConns()
+	for _, c := range s.ports.icmpConns() {
+		all = append(all, &c.u)
+	}
+	for _, u := range all {
 		if !u.peer.IsValid() {
 			continue
 		}
-		if h, ok := s.view.Load().lookup(u.peer.Addr().WithZone(""), u.zone); ok && (h.via == ip || !h.via.IsValid() && u.peer.Addr().WithZone("") == ip) {
+		if h, ok := s.view.Load().route(u.bind.addr, u.peer.Addr().WithZone(""), u.zone); ok && (h.via == ip || !h.via.IsValid() && u.peer.Addr().WithZone("") == ip) {
 			u.fail(syscall.EHOSTUNREACH)
 		}
 	}

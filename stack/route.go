@@ -1,8 +1,6 @@
 package stack
 
 import (
-	"fmt"
-	"iter"
 	"net"
 	"net/netip"
 	"slices"
@@ -14,16 +12,22 @@ import (
 
 // view is what is configured: an immutable value, replaced whole.
 type view struct {
-	ifaces []*Interface // by index; the loopback interface is 0
-	static []route.Entry[hop]
-	table  *route.Table[hop]
+	ifaces []*Interface              // by index; the loopback interface is 0
+	table  *route.Table[[]hop]       // for each prefix its routes, the best first
 	local  map[netip.Addr]*Interface // our addresses, but for link-local ones, which several links may share
+	addrs  []*[]Addr                 // each interface's, as they are in table and local
+
+	forwarding Forwarding
 }
 
-// hop is where a packet goes next.
+// hop is where a packet goes next: one route, without its prefix.
 type hop struct {
-	ifc *Interface
-	via netip.Addr // the gateway; invalid: the destination is on the link
+	ifc    *Interface // nil of a route that leads nowhere
+	via    netip.Addr // the gateway; invalid: the destination is on the link
+	src    netip.Addr // what leaves from, where the sender does not care; invalid: RFC 6724 chooses
+	metric uint32
+	kind   RouteType
+	static bool // AddRoute's; else it follows from an address
 }
 
 var (
@@ -41,103 +45,151 @@ func lastAddr(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// replaceView stores a copy of the view that change has changed, with table and local made anew. s.admin is held.
-func (s *Stack) replaceView(change func(v *view)) {
-	old := s.view.Load()
-	v := &view{ifaces: slices.Clone(old.ifaces), static: slices.Clone(old.static), local: map[netip.Addr]*Interface{}}
-	change(v)
-	entries := []route.Entry[hop]{{Prefix: loopback4, Value: hop{ifc: s.lo}}}
-	for _, i := range v.ifaces {
-		for _, a := range *i.addrs.Load() {
+// replaceView stores a copy of the view that change has changed, with what follows from the interfaces' addresses brought up
+// to date, and returns the one before. s.admin is held.
+func (s *Stack) replaceView(change func(v *view)) (old *view) {
+	old = s.view.Load()
+	v := *old
+	change(&v)
+	v.follow(s.lo)
+	s.view.Store(&v)
+	return old
+}
+
+// follow makes local, and the routes that are not static, follow from the addresses that the interfaces have now. Interfaces
+// come and addresses change seldom, and the routes may be many: only what has changed is touched.
+func (v *view) follow(lo *Interface) {
+	now := make([]*[]Addr, len(v.ifaces))
+	for k, i := range v.ifaces {
+		now[k] = i.addrs.Load()
+	}
+	if slices.Equal(now, v.addrs) {
+		return
+	}
+	before, after := derived(v.ifaces, v.addrs, lo), derived(v.ifaces, now, lo)
+	for r := range before {
+		if !after[r] {
+			v.delete(r.prefix, func(h *hop) bool { return *h == r.hop })
+		}
+	}
+	for r := range after {
+		if !before[r] {
+			v.insert(r.prefix, r.hop)
+		}
+	}
+	v.addrs, v.local = now, map[netip.Addr]*Interface{}
+	for k, addrs := range now {
+		for _, a := range *addrs {
+			if addr := a.Prefix.Addr(); addr.Is4() || !addr.IsLinkLocalUnicast() {
+				v.local[addr] = v.ifaces[k]
+			}
+		}
+	}
+}
+
+// derivedRoute is a route that follows from an address.
+type derivedRoute struct {
+	prefix netip.Prefix
+	hop    hop
+}
+
+// derived is what follows from addresses: an address is ours, and the network around it on the link.
+func derived(ifaces []*Interface, addrs []*[]Addr, lo *Interface) map[derivedRoute]bool {
+	all := map[derivedRoute]bool{}
+	toUs := hop{ifc: lo, kind: RouteLocal}
+	if len(addrs) > 0 {
+		all[derivedRoute{loopback4, toUs}] = true
+	}
+	for k := range addrs {
+		for _, a := range *addrs[k] {
 			addr := a.Prefix.Addr()
-			if !addr.IsLinkLocalUnicast() || addr.Is4() {
-				v.local[addr] = i
-				entries = append(entries, route.Entry[hop]{Prefix: netip.PrefixFrom(addr, addr.BitLen()), Value: hop{ifc: s.lo}})
+			if addr.Is6() && addr.IsLinkLocalUnicast() {
+				continue
 			}
-			if !i.loopback && !(addr.Is6() && addr.IsLinkLocalUnicast()) {
-				entries = append(entries, route.Entry[hop]{Prefix: a.Prefix.Masked(), Value: hop{ifc: i}})
-			}
-		}
-	}
-	v.table = route.New(append(entries, v.static...))
-	s.view.Store(v)
-}
-
-// AddRoute sends what goes to dst over i, to the gateway via, or straight to the destination where via is the zero
-// netip.Addr. 0.0.0.0/0 and ::/0 are the default routes. A nil i is found by the gateway's address.
-// The error wraps ENETUNREACH where no interface reaches the gateway, EINVAL where the families differ, EEXIST where
-// there is such a route.
-func (s *Stack) AddRoute(dst netip.Prefix, via netip.Addr, i *Interface) error {
-	fail := func(err error) error { return fmt.Errorf("stack: route %v via %v: %w", dst, via, err) }
-	if !dst.IsValid() || via.IsValid() && via.Is4() != dst.Addr().Is4() || !via.IsValid() && i == nil {
-		return fail(syscall.EINVAL)
-	}
-	s.admin.Lock()
-	defer s.admin.Unlock()
-	if i == nil {
-		if h, ok := s.view.Load().table.Lookup(via); ok && !h.via.IsValid() && !h.ifc.loopback {
-			i = h.ifc
-		} else {
-			return fail(syscall.ENETUNREACH)
-		}
-	}
-	if i.stack != s {
-		return fail(syscall.ENODEV)
-	}
-	dst = dst.Masked()
-	for _, e := range s.view.Load().static {
-		if e.Prefix == dst && e.Value.ifc == i {
-			return fail(syscall.EEXIST)
-		}
-	}
-	s.replaceView(func(v *view) {
-		v.static = append(v.static, route.Entry[hop]{Prefix: dst, Value: hop{i, via.WithZone("")}})
-	})
-	return nil
-}
-
-// Route is a line of the routing table.
-type Route struct {
-	Dst       netip.Prefix
-	Via       netip.Addr // the gateway; invalid where Dst is on the link
-	Interface *Interface
-}
-
-// Routes lists the routing table, longest prefixes first.
-func (s *Stack) Routes() iter.Seq[Route] {
-	table := s.view.Load().table
-	return func(yield func(Route) bool) {
-		for e := range table.All() {
-			if !yield(Route{e.Prefix, e.Value.via, e.Value.ifc}) {
-				return
+			all[derivedRoute{netip.PrefixFrom(addr, addr.BitLen()), toUs}] = true
+			if !ifaces[k].loopback && !a.Prefix.IsSingleIP() && !a.auto {
+				all[derivedRoute{a.Prefix.Masked(), hop{ifc: ifaces[k]}}] = true
 			}
 		}
 	}
+	return all
 }
 
-// Interfaces lists the interfaces, the loopback first.
-func (s *Stack) Interfaces() iter.Seq[*Interface] { return slices.Values(s.view.Load().ifaces) }
-
-// Addrs lists the addresses of all interfaces.
-func (s *Stack) Addrs() iter.Seq2[*Interface, Addr] {
-	v := s.view.Load()
-	return func(yield func(*Interface, Addr) bool) {
-		for _, i := range v.ifaces {
-			for _, a := range i.Addrs() {
-				if !yield(i, a) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// lookup finds the way to dst. zone names the interface of a link-local or multicast destination; 0: none named.
+// lookup finds the way to dst. zone names the interface of a link-local or multicast destination; 0: none named. Where there
+// is none, the hop still says why: its kind is that of the route that says so.
 func (v *view) lookup(dst netip.Addr, zone uint32) (hop, bool) {
 	if dst.Is6() && (linkLocal6.Contains(dst) || dst.IsLinkLocalMulticast()) || dst.IsMulticast() || dst == broadcast4 {
 		return v.scoped(dst, zone)
 	}
-	return v.table.Lookup(dst)
+	ways, _ := v.table.Lookup(dst)
+	return best(ways, nil)
+}
+
+// best picks among the routes to one prefix: the one of the lowest metric whose interface is up; if none is, the one of the
+// lowest. Where only is given, routes over other interfaces do not count.
+func best(ways []hop, only *Interface) (hop, bool) {
+	first := -1
+	for k := range ways {
+		h := &ways[k]
+		if only != nil && h.ifc != only {
+			continue
+		}
+		if h.ifc == nil || len(ways) == 1 || h.ifc.Up() {
+			return *h, h.ifc != nil
+		}
+		if first < 0 {
+			first = k
+		}
+	}
+	if first < 0 {
+		return hop{}, false
+	}
+	return ways[first], true
+}
+
+// route finds the way to dst of a packet that leaves from src, in the strong model. RFC 1122 §3.3.4.2: "A host MAY restrict
+// itself to sending (non-source-routed) IP datagrams only through the physical interface that corresponds to the IP source
+// address of the datagrams." So the way is the best of those over src's interface. Only where that has none does the packet
+// leave elsewhere, as in the weak model, rather than not at all. An address of the loopback interface is the host's, and
+// leaves by any. A router goes by its routes alone, and an intercepted connection by the interface that it came in by.
+func (v *view) route(src, dst netip.Addr, zone uint32) (hop, bool) {
+	if h, ok := v.intercepted(src, dst, zone); ok {
+		return h, true
+	}
+	h, ok := v.lookup(dst, zone)
+	if !ok || v.forwarding.Enabled && !src.IsLinkLocalUnicast() || len(v.ifaces) <= 2 || h.ifc.loopback || !src.IsValid() || src.IsUnspecified() || h.ifc.has(src) {
+		return h, ok
+	}
+	owner := v.local[src]
+	if src.Is6() && src.IsLinkLocalUnicast() && int(zone) < len(v.ifaces) {
+		owner = v.ifaces[zone]
+	}
+	if owner == nil || owner.loopback {
+		return h, ok
+	}
+	if dst.IsMulticast() || dst == broadcast4 {
+		return hop{ifc: owner}, zone == 0 || zone == owner.index
+	}
+	ways, ok := v.table.LookupFunc(dst, func(ways []hop) bool {
+		return slices.ContainsFunc(ways, func(h hop) bool { return h.ifc == owner })
+	})
+	if !ok {
+		return h, true
+	}
+	return best(ways, owner)
+}
+
+// errno is what a sender is told who has no way for this reason, which is Linux's answer.
+func (h *hop) errno() syscall.Errno {
+	switch h.kind {
+	case RouteBlackhole:
+		return syscall.EINVAL
+	case RouteUnreachable:
+		return syscall.EHOSTUNREACH
+	case RouteProhibited:
+		return syscall.EACCES
+	}
+	return syscall.ENETUNREACH
 }
 
 // scoped finds the link of a destination that has a meaning on one link only: the one named, or the only one there is.
@@ -160,20 +212,28 @@ func (v *view) scoped(dst netip.Addr, zone uint32) (hop, bool) {
 	if len(v.ifaces) == 2 || len(v.ifaces) > 2 && dst.IsMulticast() {
 		return hop{ifc: v.ifaces[1]}, true
 	}
-	return v.table.Lookup(dst)
+	ways, _ := v.table.Lookup(dst)
+	return best(ways, nil)
 }
 
-// isLocal reports whether dst, which arrived at i, is ours: any interface's address will do (the weak model of
-// RFC 1122 §3.3.4.2), but for link-local addresses, which belong to their link.
+// isLocal reports whether dst, which arrived at i, is ours, in the strong model of RFC 1122 §3.3.4.2: "A host MAY silently
+// discard an incoming datagram whose destination address does not correspond to the physical interface through which it is
+// received." Addresses of the loopback interface, but for 127.0.0.0/8 and ::1, are the host's, and everywhere; those
+// of a router are all everywhere (RFC 1812 §5.2.3).
 func (v *view) isLocal(i *Interface, dst netip.Addr) bool {
-	if i.loopback && (loopback4.Contains(dst) || linkLocal6.Contains(dst)) {
+	if i.loopback {
+		return loopback4.Contains(dst) || linkLocal6.Contains(dst) || v.local[dst] != nil
+	}
+	if i.has(dst) {
 		return true
 	}
-	if dst.Is6() && linkLocal6.Contains(dst) {
-		return i.has(dst)
-	}
-	owner, ok := v.local[dst]
-	return ok && (!owner.loopback || i.loopback)
+	owner := v.local[dst]
+	return owner != nil && (owner.loopback || v.forwarding.Enabled) && !dst.IsLoopback()
+}
+
+// isOurs reports whether any interface has the address.
+func (v *view) isOurs(i *Interface, a netip.Addr) bool {
+	return v.local[a] != nil || i.has(a)
 }
 
 // broadcast reports whether dst is IPv4's limited broadcast, or the directed one of a network on i.
@@ -187,45 +247,6 @@ func (i *Interface) broadcast(dst netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// source picks the address that a packet to dst leaves from (RFC 6724 §5, rules 1, 2 and 8).
-func (v *view) source(dst netip.Addr, h hop) (netip.Addr, bool) {
-	if loopback4.Contains(dst) {
-		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
-	}
-	i := h.ifc
-	if i == nil { // no way there was found, so there is no place to send from
-		return netip.Addr{}, false
-	}
-	if i.loopback { // to ourselves: rule 1, "Prefer same address"
-		return dst.WithZone(""), true
-	}
-	best, bits := netip.Addr{}, -1
-	for _, a := range *i.addrs.Load() {
-		addr := a.Prefix.Addr()
-		if addr.Is4() != dst.Is4() {
-			continue
-		}
-		n := commonBits(addr, dst)
-		if addr.Is6() && addr.IsLinkLocalUnicast() == (dst.IsLinkLocalUnicast() || dst.IsLinkLocalMulticast()) {
-			n += 128 // rule 2: the scope fits
-		}
-		if n > bits {
-			best, bits = addr, n
-		}
-	}
-	return best, best.IsValid()
-}
-
-// commonBits is the length of the longest prefix that two addresses of one family share.
-func commonBits(a, b netip.Addr) int {
-	for n := a.BitLen(); n > 0; n-- {
-		if p, err := a.Prefix(n); err == nil && p.Contains(b.WithZone("")) {
-			return n
-		}
-	}
-	return 0
 }
 
 // zoneIndex is the index of the interface that a zone names, by name or number; 0: none.

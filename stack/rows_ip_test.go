@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -301,8 +302,8 @@ func TestC145C148C180Types(t *testing.T) {
 	})
 }
 
-// TestC146C181Redirect: redirects are ignored, and so are router advertisements so far.
-func TestC146C181Redirect(t *testing.T) {
+// TestC146C181A43Redirect: redirects are ignored, and so are router advertisements so far.
+func TestC146C181A43Redirect(t *testing.T) {
 	links(t, func(h *tester) {
 		before := fmt.Sprint(slices.Collect(h.stack.Routes()))
 		d := h.shakes()
@@ -321,7 +322,8 @@ func TestC146C181Redirect(t *testing.T) {
 	})
 }
 
-// TestC147ErrorsAreLimited: 10,000 datagrams to nobody get a burst of errors and a bounded rate after that.
+// TestC147ErrorsAreLimited: a host that sends 10,000 datagrams to nobody is told a few times, all hosts together get a burst
+// of errors and a bounded rate after that, and who asks once in a while is always told.
 func TestC147ErrorsAreLimited(t *testing.T) {
 	bare(t, Config{}, func(h *tester) {
 		l := h.datagram(5, "x")
@@ -331,11 +333,74 @@ func TestC147ErrorsAreLimited(t *testing.T) {
 			}
 			h.pass(time.Millisecond)
 		}
+		if n := len(h.sent()); n != hostErrorBurst {
+			t.Errorf("%d errors to one host within 10 ms, want %d", n, hostErrorBurst)
+		}
+		h.pass(10 * time.Second)
+		if err := h.stack.AddRoute(netip.MustParsePrefix("2001:db8::/32"), netip.Addr{}, h.ifc); err != nil {
+			t.Fatal(err)
+		}
+		for k := range 10 {
+			for n := range 1000 {
+				a := h.us.AsSlice() // others of our network, or of networks of their own
+				if a[len(a)-1] = byte(3 + n%96); h.us.Is6() {
+					a[7] = byte(n % 96)
+				}
+				src, _ := netip.AddrFromSlice(a)
+				h.mail(letter{src: src, proto: ipv4.ProtoUDP, text: udpText(netip.AddrPortFrom(src, 5000), netip.AddrPortFrom(h.peer, 5), "x")})
+			}
+			if h.pass(time.Millisecond); k == 0 {
+				h.idle()
+			}
+		}
 		// an error takes none, one or two tokens, at random
 		if n, mean := len(h.sent()), errorBurst+10*errorRate/1000; n < mean/2 || n > mean*2 {
-			t.Errorf("%d errors within 10 ms, want about %d", n, mean)
+			t.Errorf("%d errors to many hosts within 10 ms, want about %d", n, mean)
+		}
+		for range 20 {
+			h.pass(2 * time.Second)
+			h.mail(l)
+			h.one("a datagram to nobody, every two seconds")
 		}
 	})
+}
+
+// TestA46ErrorsTellNothing: SAD DNS (CVE-2020-25705): that errors were sent to an address which is not his, an attacker does
+// not see by what is left for him.
+func TestA46ErrorsTellNothing(t *testing.T) {
+	var quiet, noisy [2]float64 // errors that the attacker gets, and runs
+	for seed := range uint64(400) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		var r rateLimit
+		victim := netip.MustParseAddr("203.0.113.1")
+		if seed%2 == 1 { // the port is closed, and 1000 probes in the victim's name are answered, as far as may be
+			for range 1000 {
+				r.allow(time.Second, victim, random.Uint64())
+			}
+		}
+		got := 0
+		for n := range 60 {
+			if r.allow(time.Second, netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}), random.Uint64()) {
+				got++
+			}
+		}
+		if seed%2 == 1 {
+			noisy[0], noisy[1] = noisy[0]+float64(got), noisy[1]+1
+		} else {
+			quiet[0], quiet[1] = quiet[0]+float64(got), quiet[1]+1
+		}
+	}
+	// what the victim was sent is a host's burst, about 6, of 50 that are shared, and one run varies by as much
+	if d := quiet[0]/quiet[1] - noisy[0]/noisy[1]; d > 2*hostErrorBurst || quiet[0]/quiet[1] < errorBurst/2 {
+		t.Errorf("of 60 errors %.1f are sent, and %.1f after 1000 probes in another's name", quiet[0]/quiet[1], noisy[0]/noisy[1])
+	}
+	var r rateLimit
+	for n := range 10 * maxErrorHosts {
+		r.allow(time.Second, netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), 1)
+	}
+	if len(r.hosts) > maxErrorHosts {
+		t.Errorf("%d hosts are remembered", len(r.hosts))
+	}
 }
 
 // TestC151ARP: a request for us is answered and its sender learned; one for another host creates nothing.
@@ -367,11 +432,15 @@ func TestC151ARP(t *testing.T) {
 		if len(nd) != 1 || nd[0].arp != want || nd[0].eth.Dst != h.mac || known() != 1 {
 			t.Errorf("a request for us: answered by %+v, %d neighbours", nd, known())
 		}
-		for _, from := range []netip.Addr{h.peer, h.second()} { // C152: somebody else at our address
-			h.arp(ethernet.Broadcast, ethernet.ARP{Op: ethernet.OpRequest, SenderHW: h.mac, SenderIP: from, TargetIP: h.peer})
-		}
-		if nd := h.neighbor(); len(nd) > 0 || h.drops("address-conflict") != 2 {
-			t.Errorf("conflicts: answered by %v; drops %v", nd, h.stack.Stats().Drops)
+		for n := range 2 { // C152, C157: somebody else at our address; RFC 5227 §2.4 (c): we defend it once in ten seconds
+			for k, from := range []netip.Addr{h.peer, h.second()} {
+				h.arp(ethernet.Broadcast, ethernet.ARP{Op: ethernet.OpRequest, SenderHW: h.mac, SenderIP: from, TargetIP: h.peer})
+				want := ethernet.ARP{Op: ethernet.OpRequest, SenderHW: h.ifc.mac, SenderIP: from, TargetIP: from}
+				nd := h.neighbor()
+				if len(nd) != 1-n || n == 0 && (nd[0].arp != want || nd[0].eth.Dst != ethernet.Broadcast) || h.drops("address-conflict") != uint64(2*n+k+1) {
+					t.Errorf("conflict %d over %v: answered by %+v; drops %v", n, from, nd, h.stack.Stats().Drops)
+				}
+			}
 		}
 		// 10 octets more of Ethernet's padding, and 10 fewer
 		for _, n := range []int{-10, 10} {

@@ -362,7 +362,7 @@ func TestConvention06Buffers(t *testing.T) {
 	})
 }
 
-func TestConvention07Concurrent(t *testing.T) {
+func TestConvention07A78Concurrent(t *testing.T) {
 	families(t, func(t *testing.T, to netip.Prefix) {
 		client, server := pair(t, link.PipeConfig{}, Config{})
 		c, peer := connected(t, client, server, to)

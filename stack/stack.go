@@ -10,15 +10,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed87e66d9f/waybill/firewall"
 	"github.com/seed87e66d9f/waybill/link"
 	"github.com/seed87e66d9f/waybill/tcp"
 )
 
 // Config is what a Stack is made with. The zero Config works.
 type Config struct {
-	// DNS names the servers that host names are asked of. Without one, a name that is no address is a *net.DNSError.
+	// DNS names the servers that host names are asked of; nil: those that interfaces learn of (see Stack.NameServers).
+	// Without one, a name that is no address is a *net.DNSError.
 	DNS []netip.AddrPort
-	// Memory bounds the octets that all sockets together may hold; 0 means 1 GiB.
+	// Memory bounds the octets that all sockets together may hold, and fragments of packets, which get at most a quarter
+	// of it, and 4 MiB; 0 means 1 GiB.
 	Memory int64
 	// ReadBuffer and WriteBuffer bound the octets that wait in either direction of a TCP connection;
 	// 0 means tcp.DefaultBuffer. A Config.TCP that sets its own prevails.
@@ -31,11 +34,18 @@ type Config struct {
 	HopLimit uint8
 	// NoDAD turns duplicate address detection off (RFC 4862 §5.4, DupAddrDetectTransmits 0).
 	NoDAD bool
+	// Forwarding makes a router of the stack: see SetForwarding.
+	Forwarding Forwarding
+	// Firewall is what the firewall is made with that SetFirewall brings; Seed, Address and Taken are filled in.
+	Firewall firewall.Config
 	// Rand fills b with random octets, for sequence numbers, ports and keys; nil means crypto/rand.
 	Rand func(b []byte) error
 	// Trace is called with what happens, under the lock of the connection that it happens to: it returns at once and
 	// never calls the stack. Nil costs nothing.
 	Trace func(*TraceEvent)
+	// TracePacket is called with each step of each packet, on the same terms as Trace, and perhaps by several goroutines
+	// at once. Nil costs nothing.
+	TracePacket func(*PacketEvent)
 	// Log receives the few things that an operator should know; nil discards them.
 	Log *slog.Logger
 }
@@ -43,19 +53,27 @@ type Config struct {
 // Stack is a network host of its own: interfaces, addresses, routes and sockets, and no kernel behind it.
 // All methods may be called from any goroutine.
 type Stack struct {
-	config Config
-	start  time.Time
-	log    *slog.Logger
-	secret secrets
-	memory memory
-	stats  counters
-	shards [numShards]shard
-	ports  ports
-	limit  rateLimit
-	asked  atomic.Uint32 // which of Config.DNS is asked
+	config  Config
+	start   time.Time
+	log     *slog.Logger
+	secret  secrets
+	memory  memory
+	stats   counters
+	shards  [numShards]shard
+	ports   ports
+	limit   rateLimit
+	ids     identifications
+	sockets atomic.Uint64 // how many sockets there have been that can join groups
+	numbers atomic.Uint64 // of packets, for TracePacket
+	asked   atomic.Uint32 // which of Config.DNS is asked
+
+	fragments fragments
+	fast      fastOpens
+	paths     paths
 
 	view    atomic.Pointer[view] // what is configured: replaced whole, never changed
 	admin   sync.Mutex           // held by who replaces view
+	wall    atomic.Pointer[wall] // nil: there is no firewall
 	lo      *Interface
 	packets sync.Pool // of *packet
 	waiters sync.Pool // of *waiter
@@ -94,12 +112,14 @@ func New(c Config) *Stack {
 	s.secret.init(s.config.Rand)
 	s.memory.init(s, s.config.Memory)
 	s.ports.init()
+	s.fragments.init(s)
+	s.paths.init(s)
 	s.packets.New = func() any { return new(packet) }
 	s.waiters.New = func() any { return new(waiter) }
 	for i := range s.shards {
 		s.shards[i].init(s)
 	}
-	s.view.Store(&view{})
+	s.view.Store(&view{forwarding: c.Forwarding})
 	s.attachLoopback()
 	return s
 }
@@ -135,12 +155,17 @@ func (s *Stack) Close() error {
 	for _, u := range s.ports.udpConns() {
 		u.Close()
 	}
+	for _, c := range s.ports.icmpConns() {
+		c.Close()
+	}
 	var errs []error
 	for _, i := range ifaces {
 		if err := i.close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}
+	s.fragments.close(s)
+	s.paths.close()
 	s.memory.starve.Lock()
 	s.memory.alarm.stop()
 	s.memory.starve.Unlock()
@@ -152,7 +177,7 @@ func (s *Stack) Close() error {
 // attachLoopback gives the stack its way to itself. Packets pass through a queue and its reader like all others, never
 // from a sender straight into a receiver.
 func (s *Stack) attachLoopback() {
-	s.lo = &Interface{stack: s, name: "lo", loopback: true, hops: 1}
+	s.lo = &Interface{stack: s, name: "lo", loopback: true, hops: s.config.HopLimit}
 	wire := link.PipeConfig{GSO: 1 << 16}
 	near, far := link.Pipe(wire)
 	s.lo.adopt(loopDevice{near, far})

@@ -159,7 +159,7 @@ func bothWays(t *testing.T, c, s *TCPConn, octets int) {
 	}
 }
 
-func TestFaultyWireDeliversTheExactOctets(t *testing.T) {
+func TestA62A63FaultyWireDeliversTheExactOctets(t *testing.T) {
 	faults := func(w link.PipeConfig) link.PipeConfig {
 		w.Delay, w.Loss, w.Reorder, w.Duplicate = 5*time.Millisecond, 0.05, 0.1, 0.1
 		return w
@@ -189,8 +189,8 @@ func TestFaultyWireDeliversTheExactOctets(t *testing.T) {
 	}
 }
 
-// TestBlackout interrupts a transfer for longer and longer. RFC 9293 §3.8.3 has a connection survive until R2.
-func TestBlackout(t *testing.T) {
+// TestA67Blackout interrupts a transfer for longer and longer. RFC 9293 §3.8.3 has a connection survive until R2.
+func TestA67Blackout(t *testing.T) {
 	bubble(t, func(t *testing.T, to netip.Prefix) {
 		client, server, cut := cutPair(t, link.PipeConfig{MTU: 1500, Delay: 10 * time.Millisecond}, Config{})
 		for _, dark := range []time.Duration{time.Second, 30 * time.Second, 5 * time.Minute, 12 * time.Minute} {

@@ -32,25 +32,28 @@ type TCPConn struct {
 	linger          int32                 // SetLinger; -1: off
 
 	hops, tos uint8
-	family    uint8 // of the network that it was made with: '4', '6', or 0 for "tcp"
-	queue     uint8 // of the device: where the last segment came in
-	sending   bool  // a goroutine is in output
-	again     bool  // and shall look once more
-	touched   bool  // on the list of a batch
-	served    bool  // the device has room, and it is our turn
-	writing   bool  // a Write is under way: others wait for their turn
-	giving    bool  // it waits for more room than the little that there is
-	confirm   bool  // the peer showed that it can be reached (RFC 4861 §7.3.1)
-	opened    bool  // the handshake is through
-	shut      bool  // CloseWrite was called
-	released  bool  // Close was called
-	gone      bool  // no longer in the table
-	mute      bool  // the local address is not ours any more: nothing may leave
+	family    uint8  // of the network that it was made with: '4', '6', or 0 for "tcp"
+	queue     uint8  // of the device: where the last segment came in
+	sending   bool   // a goroutine is in output
+	again     bool   // and shall look once more
+	touched   bool   // on the list of a batch
+	served    bool   // the device has room, and it is our turn
+	writing   bool   // a Write is under way: others wait for their turn
+	giving    bool   // it waits for more room than the little that there is
+	confirm   bool   // the peer showed that it can be reached (RFC 4861 §7.3.1)
+	doubt     bool   // it has not answered for long (RFC 1122 §3.3.1.4)
+	opened    bool   // the handshake is through
+	shut      bool   // CloseWrite was called
+	released  bool   // Close was called
+	gone      bool   // no longer in the table
+	mute      bool   // the local address is not ours any more: nothing may leave
+	narrow    bool   // the path carries less than any should: DF is clear
+	paths     uint16 // the generation of Stack.paths that the TCB knows of
 }
 
 // newConn makes the connection around a TCB. tcb may be nil for a moment, under c.mu.
 func (s *Stack) newConn(f *tcp.Flow, t *tcp.TCB) *TCPConn {
-	c := &TCPConn{stack: s, tcb: t, flow: *f, linger: -1, hops: s.config.HopLimit}
+	c := &TCPConn{stack: s, tcb: t, flow: *f, linger: -1}
 	c.timer.Value = c
 	if !fromFlow(f.Remote).Is4() {
 		c.label = uint32(s.hash(f))&0xfffff | 1 // RFC 6437 §3: 20 bits, "SHOULD be … not zero"
@@ -102,6 +105,11 @@ func (c *TCPConn) expire(now time.Duration) {
 	now = c.clock(now)
 	before := c.tcb.State()
 	ev := c.tcb.Expire(now)
+	if ev.Has(tcp.SoftError) {
+		// RFC 9293 §3.8.3, MUST-20: "When the number of transmissions of the same segment reaches or exceeds threshold R1, pass
+		// negative advice […] to the IP layer, to trigger dead-gateway diagnosis."
+		c.doubt = true
+	}
 	if c.readBy != 0 && now >= c.readBy {
 		c.rd.wake()
 	}
@@ -109,7 +117,7 @@ func (c *TCPConn) expire(now time.Duration) {
 		c.wr.wake()
 	}
 	if ev != 0 || before != c.tcb.State() {
-		c.trace(TimerExpired, nil, before, 0)
+		c.trace(TimerExpired, 0, nil, before, 0)
 	}
 	c.happened(ev)
 	c.output(now)
@@ -118,11 +126,12 @@ func (c *TCPConn) expire(now time.Duration) {
 // happened tells who waits what a call to the TCB has changed.
 func (c *TCPConn) happened(ev tcp.Event) {
 	if ev.Has(tcp.Progress) {
-		c.confirm = true
+		c.confirm, c.doubt = true, false
 	}
 	if ev.Has(tcp.Opened) {
 		c.opened = true
 		c.stack.stats.opened.Add(1)
+		c.stack.fast.settle(0, c)
 		c.wr.wake()
 	}
 	if ev.Has(tcp.Ended) {
@@ -172,28 +181,6 @@ func (c *TCPConn) settle(now time.Duration) {
 // unreachable notes that a segment could not leave.
 func (c *TCPConn) unreachable(now time.Duration, why tcp.Reason) {
 	c.happened(c.tcb.Notify(now, c.tcb.Info().SndUna, tcp.Notice{Reason: why}))
-}
-
-// abort resets the connection for a reason of ours.
-func (c *TCPConn) abort(now time.Duration, why syscall.Errno) {
-	if c.tcb.State() == tcp.Closed {
-		return
-	}
-	c.errno = why
-	c.tcb.Abort()
-	c.ended()
-	c.output(now)
-}
-
-// kill ends the connection with its stack: a reset leaves if it can, and nothing remains.
-func (c *TCPConn) kill(now time.Duration) {
-	c.released = true // before the lock is let go of in output: a Read must not take the end for the peer's FIN
-	if c.tcb != nil && !c.gone {
-		c.tcb.Abort()
-		c.output(now)
-	}
-	c.rd.wake()
-	c.wr.wake()
 }
 
 // Read reads what has arrived in order, and waits for the first octet. The error is io.EOF once the peer has sent its
@@ -320,7 +307,7 @@ func (c *TCPConn) writable(now time.Duration) error {
 		return os.ErrDeadlineExceeded
 	}
 	switch c.tcb.State() {
-	case tcp.Established, tcp.CloseWait:
+	case tcp.Established, tcp.CloseWait, tcp.SynReceived: // the last by Fast Open
 		if !c.shut {
 			return nil
 		}
@@ -353,7 +340,7 @@ func (c *TCPConn) release(now time.Duration) {
 	} else {
 		c.tcb.Release(now)
 	}
-	c.trace(UserCall, nil, before, 0)
+	c.trace(UserCall, 0, nil, before, 0)
 	c.rd.wake()
 	c.wr.wake()
 	c.output(now)
@@ -369,7 +356,7 @@ func (c *TCPConn) CloseWrite() error {
 	c.shut = true
 	now, before := c.stack.now(), c.tcb.State()
 	c.tcb.Close(now)
-	c.trace(UserCall, nil, before, 0)
+	c.trace(UserCall, 0, nil, before, 0)
 	c.wr.wake()
 	c.output(now)
 	return nil

@@ -23,6 +23,8 @@ type TCPListener struct {
 	by     time.Duration // deadline of Accept; 0: none
 	alarm  alarm
 	closed bool
+	catch  *catcher  // of one that stands for all addresses
+	fast   fastQueue // guarded by Stack.fast
 }
 
 func (l *TCPListener) bound() *binding { return &l.bind }
@@ -33,7 +35,7 @@ func (s *Stack) newListener(c ListenConfig, network string, b binding) (*TCPList
 		c.Backlog = s.config.Backlog
 	}
 	l := &TCPListener{stack: s, bind: b, net: network, config: c}
-	l.half = tcp.NewListener(tcp.ListenConfig{Backlog: c.Backlog, Secret: s.secret.cookie, ISS: s.secret.iss})
+	l.half = tcp.NewListener(tcp.ListenConfig{Backlog: c.Backlog, Secret: s.secret.cookie, ISS: s.secret.iss, FastOpen: c.FastOpen > 0})
 	l.alarm = alarm{stack: s, fire: l.tick}
 	if err := bind(s, s.ports.tcp, l); err != nil {
 		return nil, err
@@ -45,12 +47,12 @@ func (s *Stack) newListener(c ListenConfig, network string, b binding) (*TCPList
 // floor, if not nil, is where the sequence numbers of a connection that follows one in TIME-WAIT begin.
 func (s *Stack) inputListener(now time.Duration, in *inbox, floor *tcp.Seq) bool {
 	dst := in.m.dst
-	l := s.ports.listener(dst, in.flow.LocalPort, in.flow.Zone)
+	l := s.listener(in)
 	if l == nil {
 		return false
 	}
 	i := in.ifc
-	if h, ok := s.view.Load().lookup(in.m.src, in.flow.Zone); ok {
+	if h, ok := s.view.Load().route(in.m.dst, in.m.src, in.flow.Zone); ok {
 		i = h.ifc // what we send leaves there, which need not be where this came in
 	}
 	l.mu.Lock()
@@ -63,7 +65,15 @@ func (s *Stack) inputListener(now time.Duration, in *inbox, floor *tcp.Seq) bool
 		l.mu.Unlock()
 		return s.deliver(now, in)
 	}
+	fresh, refused := l.begins(in)
+	if refused {
+		l.mu.Unlock()
+		return true
+	}
 	l.half.SetFull(len(l.queue) >= l.config.Backlog)
+	if in.seg.Options.HasFastOpen && l.config.FastOpen > 0 {
+		l.half.SetFastFull(s.fast.full(now, l))
+	}
 	var reply tcp.Segment
 	var t *tcp.TCB
 	var ev tcp.Event
@@ -77,6 +87,7 @@ func (s *Stack) inputListener(now time.Duration, in *inbox, floor *tcp.Seq) bool
 	} else if d := ev.Drop(); d != tcp.DropNone {
 		in.tcpDrop(d)
 	}
+	l.held(in, ev.Drop(), fresh)
 	if at, ok := l.half.Deadline(); ok {
 		l.alarm.set(at)
 	}
@@ -90,7 +101,7 @@ func (s *Stack) inputListener(now time.Duration, in *inbox, floor *tcp.Seq) bool
 	return true
 }
 
-// complete enters a connection whose handshake is through in the table, and queues it for Accept. l.mu is held, so that
+// complete enters a connection whose handshake is through, or was spared by Fast Open, in the table, and queues it for Accept. l.mu is held, so that
 // no other queue can find neither the half-open record nor the connection.
 func (l *TCPListener) complete(now time.Duration, in *inbox, t *tcp.TCB, ev tcp.Event) {
 	s := l.stack
@@ -109,39 +120,57 @@ func (l *TCPListener) complete(now time.Duration, in *inbox, t *tcp.TCB, ev tcp.
 	}
 	t.SetBuffers(now, l.config.ReadBuffer, l.config.WriteBuffer)
 	c.queue = in.queue
-	c.arrived(in, ev, tcp.SynReceived)
-	l.queue = append(l.queue, c)
+	if t.State() == tcp.SynReceived {
+		s.fast.begin(c, l)
+		c.arrived(in, ev, tcp.Listen)
+	} else {
+		c.arrived(in, ev, tcp.SynReceived)
+	}
+	l.hand(c)
 	s.stats.accepted.Add(1)
-	l.waiter.wake()
 }
 
 // tick sends SYN-ACKs again, and wakes an Accept whose deadline has come.
 func (l *TCPListener) tick(now time.Duration) {
-	type answer struct {
-		flow tcp.Flow
-		seg  tcp.Segment
-	}
-	var out []answer
 	l.mu.Lock()
 	if !l.alarm.fired() {
 		l.mu.Unlock()
 		return
 	}
 	l.half.Expire(now)
-	for {
-		var a answer
-		f, ok := l.half.Next(now, &a.seg)
-		if !ok {
-			break
-		}
-		a.flow = f
-		out = append(out, a)
+	if l.catch != nil {
+		l.catch.sweep()
 	}
+	out := l.answers(now)
 	if l.by != 0 && now >= l.by {
 		l.waiter.wake()
 	}
 	l.arm(now)
 	l.mu.Unlock()
+	l.reply(now, out)
+}
+
+// late is a SYN-ACK or a reset of the listener's own accord.
+type late struct {
+	flow tcp.Flow
+	seg  tcp.Segment
+}
+
+// answers are those that are due. l.mu is held.
+func (l *TCPListener) answers(now time.Duration) (out []late) {
+	for {
+		var a late
+		f, ok := l.half.Next(now, &a.seg)
+		if !ok {
+			return out
+		}
+		a.flow = f
+		out = append(out, a)
+	}
+}
+
+// reply sends answers. l.mu is not held.
+func (l *TCPListener) reply(now time.Duration, out []late) {
 	for i := range out {
 		l.stack.reply(now, &out[i].flow, &out[i].seg)
 	}

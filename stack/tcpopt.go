@@ -3,6 +3,7 @@ package stack
 import (
 	"io"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/seed87e66d9f/waybill/tcp"
@@ -143,10 +144,29 @@ func (c *TCPConn) SetTOS(tos uint8) error {
 
 // SetHopLimit sets the TTL or hop limit of outgoing packets; 0 is the stack's again.
 func (c *TCPConn) SetHopLimit(hops uint8) error {
-	if hops == 0 {
-		hops = c.stack.config.HopLimit
-	}
 	return c.set(func(time.Duration) { c.hops = hops })
+}
+
+// SetTTL is SetHopLimit, by the name and with the type of golang.org/x/net/ipv4.
+func (c *TCPConn) SetTTL(ttl int) error {
+	if ttl < 0 || ttl > 255 {
+		return c.opError("set", syscall.EINVAL)
+	}
+	return c.SetHopLimit(uint8(ttl))
+}
+
+// SetTrafficClass is SetTOS, by the name and with the type of golang.org/x/net/ipv6.
+func (c *TCPConn) SetTrafficClass(tc int) error {
+	if tc < 0 || tc > 255 {
+		return c.opError("set", syscall.EINVAL)
+	}
+	return c.SetTOS(uint8(tc))
+}
+
+// SetFlowLabel sets the flow label of outgoing packets over IPv6, of which 20 bits count. A connection begins with one of
+// its own (RFC 6437).
+func (c *TCPConn) SetFlowLabel(label uint32) error {
+	return c.set(func(time.Duration) { c.label = label & maxFlowLabel })
 }
 
 // WriteTo writes what arrives to w until the end, from the chunks that it arrived in: one copy less than Read.

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"net/netip"
@@ -34,9 +35,12 @@ type tester struct {
 	us    netip.Addr    // the tester
 	peer  netip.Addr    // the stack
 
+	narrow bool // packets that are no fragments may have DF clear
+
 	mu   sync.Mutex
 	seen []packetSeen // IP packets, but for Neighbor Discovery
 	nd   []packetSeen // ARP and Neighbor Discovery
+	told []packetSeen // IGMP and MLD
 }
 
 // packetSeen is a packet that the stack has sent.
@@ -50,6 +54,9 @@ type packetSeen struct {
 	label    uint32
 	packet   []byte // from the IP header on
 	text     []byte // behind the IP header
+	cut      cut    // of a fragment, whose text is no more than its part
+	narrow   bool   // see tester
+	alert    bool   // it has the option that asks routers to look inside
 	ports    tcp.Ports
 	seg      tcp.Segment // meaningful where proto is TCP
 }
@@ -125,6 +132,7 @@ func (h *tester) read() {
 // take decodes a packet and holds it against what all packets must be.
 func (h *tester) take(b []byte) {
 	var p packetSeen
+	p.narrow = h.narrow
 	err := p.decode(b, h.eth)
 	if err != nil {
 		h.Errorf("the stack sent % x: %v", b, err)
@@ -135,6 +143,10 @@ func (h *tester) take(b []byte) {
 		p.text[0] <= ipv6.Redirect && p.src.Is6() {
 		h.nd = append(h.nd, p)
 		h.answer(&p)
+		return
+	}
+	if p.proto == ipv4.ProtoIGMP || p.alert {
+		h.told = append(h.told, p)
 		return
 	}
 	h.seen = append(h.seen, p)
@@ -177,12 +189,15 @@ func (p *packetSeen) decode(b []byte, eth bool) error {
 		switch {
 		case err != nil:
 			return err
-		case ip.Length != len(b) || n != ipv4.MinHeaderLen || ip.IsFragment() || !ip.DF:
-			return errors.New("not one whole datagram without options")
+		case ip.Protocol == ipv4.ProtoIGMP && (n != ipv4.MinHeaderLen+4 || !ip.RouterAlert() || ip.TTL != 1 || ip.TOS != 0xc0):
+			return errors.New("not as RFC 9776 §4 has it")
+		case ip.Length != len(b) || n != ipv4.MinHeaderLen && ip.Protocol != ipv4.ProtoIGMP || ip.IsFragment() && ip.DF || !ip.IsFragment() && !ip.DF && !p.narrow:
+			return errors.New("not a whole datagram without options, nor a fragment")
 		case b[6]&0x80 != 0:
 			return errors.New("IPv4's reserved bit is set")
 		}
 		p.src, p.dst, p.proto, p.tos, p.hops, p.text = ip.Src, ip.Dst, ip.Protocol, ip.TOS, ip.TTL, b[n:]
+		p.cut = cut{is: ip.IsFragment(), more: ip.MF, offset: ip.Offset, id: uint32(ip.ID)}
 	} else {
 		var ip ipv6.Header
 		if err := ip.Decode(b); err != nil {
@@ -193,9 +208,26 @@ func (p *packetSeen) decode(b []byte, eth bool) error {
 		}
 		p.src, p.dst, p.proto, p.tos, p.hops, p.label = ip.Src, ip.Dst, ip.NextHeader, ip.TrafficClass, ip.HopLimit, ip.FlowLabel
 		p.text = b[ipv6.HeaderLen:]
+		if alert := ipv6.RouterAlertMLD(); p.proto == ipv6.ProtoHopByHop && bytes.HasPrefix(p.text, alert[:]) && ip.HopLimit == 1 {
+			p.alert, p.proto, p.text = true, ipv6.ProtoICMP, p.text[len(alert):]
+		}
+		if p.proto == ipv6.ProtoFragment {
+			var c ipv6.Chain
+			if err := c.Walk(p.proto, p.text); err != nil || !c.Fragment || p.text[1] != 0 || p.text[3]&6 != 0 {
+				return errors.New("an odd Fragment header")
+			}
+			p.cut = cut{is: true, more: c.More, offset: c.FragOffset, id: c.FragID}
+			p.proto, p.text = c.Protocol, p.text[c.Offset:]
+		}
 	}
 	if p.hops == 0 {
 		return errors.New("a hop limit of 0") // RFC 1122 §3.2.1.7
+	}
+	if p.cut.is {
+		if p.cut.more && len(p.text)%8 != 0 {
+			return errors.New("a fragment whose length is not a multiple of 8")
+		}
+		return nil
 	}
 	return p.decodeTransport()
 }
@@ -203,7 +235,7 @@ func (p *packetSeen) decode(b []byte, eth bool) error {
 func (p *packetSeen) decodeTransport() (err error) {
 	pseudo := checksum.Pseudo(p.src, p.dst, p.proto, len(p.text))
 	switch p.proto {
-	case ipv4.ProtoICMP:
+	case ipv4.ProtoICMP, ipv4.ProtoIGMP:
 		pseudo = 0
 	case ipv4.ProtoTCP:
 		if p.ports, err = p.seg.Decode(p.text); err == nil {

@@ -33,10 +33,11 @@ type TraceEvent struct {
 	Segment       *tcp.Segment   // SegmentIn, SegmentOut; its Text is borrowed
 	Before, After tcp.State      // of the connection; LISTEN while a listener has it
 	Drop          tcp.Drop       // SegmentIn
+	Packet        uint64         // PacketEvent.Number of what carries the segment, where TracePacket is set; 0: not known
 }
 
 // trace tells of something that happened to a connection, whose lock is held.
-func (c *TCPConn) trace(k TraceKind, seg *tcp.Segment, before tcp.State, d tcp.Drop) {
+func (c *TCPConn) trace(k TraceKind, number uint64, seg *tcp.Segment, before tcp.State, d tcp.Drop) {
 	s := c.stack
 	if k == SegmentOut {
 		s.stats.segmentsOut.Add(1)
@@ -49,7 +50,7 @@ func (c *TCPConn) trace(k TraceKind, seg *tcp.Segment, before tcp.State, d tcp.D
 	}
 	if s.config.Trace != nil {
 		s.config.Trace(&TraceEvent{At: s.now(), Kind: k, Local: c.local(), Remote: c.remote(), Segment: seg,
-			Before: before, After: c.tcb.State(), Drop: d})
+			Before: before, After: c.tcb.State(), Drop: d, Packet: number})
 	}
 }
 
@@ -57,7 +58,7 @@ func (c *TCPConn) trace(k TraceKind, seg *tcp.Segment, before tcp.State, d tcp.D
 func (s *Stack) tracePacket(in *inbox, d tcp.Drop) {
 	if s.config.Trace != nil {
 		s.config.Trace(&TraceEvent{At: s.now(), Kind: SegmentIn, Local: s.zoned(in.flow.Local, in.flow.LocalPort, in.flow.Zone),
-			Remote: s.zoned(in.flow.Remote, in.flow.RemotePort, in.flow.Zone), Segment: &in.seg, Drop: d})
+			Remote: s.zoned(in.flow.Remote, in.flow.RemotePort, in.flow.Zone), Segment: &in.seg, Drop: d, Packet: in.number})
 	}
 }
 
@@ -67,7 +68,7 @@ func (s *Stack) traceListener(in *inbox, reply *tcp.Segment, d tcp.Drop) {
 		return
 	}
 	ev := TraceEvent{At: s.now(), Kind: SegmentIn, Local: s.zoned(in.flow.Local, in.flow.LocalPort, in.flow.Zone),
-		Remote: s.zoned(in.flow.Remote, in.flow.RemotePort, in.flow.Zone), Segment: &in.seg, Before: tcp.Listen, After: tcp.Listen, Drop: d}
+		Remote: s.zoned(in.flow.Remote, in.flow.RemotePort, in.flow.Zone), Segment: &in.seg, Before: tcp.Listen, After: tcp.Listen, Drop: d, Packet: in.number}
 	if reply.Flags.Has(tcp.SYN | tcp.ACK) {
 		ev.After = tcp.SynReceived
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,8 +58,8 @@ func TestUDPBoundaries(t *testing.T) {
 				t.Fatalf("writing %d octets: %d, %v", n, k, err)
 			}
 		}
-		if n, err := c.Write(make([]byte, longest+1)); n != 0 || err == nil {
-			t.Errorf("writing more than the link's MTU: %d, %v", n, err)
+		if n, err := c.Write(make([]byte, maxDatagram(to.Addr())+1)); n != 0 || !errors.Is(err, syscall.EMSGSIZE) {
+			t.Errorf("writing more than a packet can carry: %d, %v", n, err)
 		}
 		b := make([]byte, 2000)
 		for _, want := range []struct{ room, n, flags int }{{2000, 1, 0}, {2000, 0, 0}, {2, 2, 0x20}, {2000, longest, 0}, {0, 0, 0}} {
@@ -296,8 +297,8 @@ func TestUDPBroadcast(t *testing.T) {
 	}
 }
 
-// What a socket holds unread is bounded by SetReadBuffer; the rest is dropped and counted by name.
-func TestUDPReadBuffer(t *testing.T) {
+// TestA49UDPReadBuffer: what a socket holds unread is bounded by SetReadBuffer; the rest is dropped and counted by name.
+func TestA49UDPReadBuffer(t *testing.T) {
 	families(t, func(t *testing.T, to netip.Prefix) {
 		synctest.Test(t, func(t *testing.T) {
 			c, s := couple(t, link.PipeConfig{}, to)

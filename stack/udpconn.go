@@ -24,6 +24,8 @@ type UDPConn struct {
 	peer   netip.AddrPort // of a connected socket
 	zone   uint32         // of the peer
 	closed atomic.Bool
+	marks  marks
+	multi  memberships
 
 	mu      sync.Mutex
 	queue   []received
@@ -41,6 +43,9 @@ type UDPConn struct {
 type received struct {
 	from  netip.AddrPort
 	to    netip.Addr
+	ifc   *Interface
+	tos   uint8
+	hops  uint8
 	chunk *tcp.Chunk // on loan from the stack's memory; nil where there are no octets
 	n     int
 }
@@ -51,6 +56,7 @@ func (u *UDPConn) bound() *binding { return &u.bind }
 func (s *Stack) newUDPConn(network string, b binding, peer netip.AddrPort) (*UDPConn, error) {
 	u := &UDPConn{stack: s, net: network, bind: b, peer: peer, limit: defaultUDPBuffer}
 	u.alarm = alarm{stack: s, fire: u.tick}
+	u.multi.id = s.sockets.Add(1)
 	if peer.IsValid() {
 		u.zone = b.zone
 	}
@@ -123,7 +129,7 @@ func (u *UDPConn) deliver(m *datagram, from netip.AddrPort, b []byte) {
 		s.stats.drop(UDPFull)
 		return
 	}
-	r := received{from: from, to: m.dst, n: len(b)}
+	r := received{from: from, to: m.dst, ifc: m.ifc, tos: m.tos, hops: m.hops, n: len(b)}
 	if len(b) > 0 {
 		size := tcp.SmallChunk
 		if len(b) > size {
@@ -142,7 +148,9 @@ func (u *UDPConn) deliver(m *datagram, from netip.AddrPort, b []byte) {
 	}
 	u.queue = append(u.queue, r)
 	u.octets += len(b) + udpOverhead
-	s.stats.datagramsIn.Add(1)
+	if u.bind.port != 0 { // else it is ICMP's
+		s.stats.datagramsIn.Add(1)
+	}
 	u.rd.wake()
 }
 
@@ -286,6 +294,7 @@ func (u *UDPConn) Close() error {
 		return u.opError("close", net.ErrClosed)
 	}
 	unbind(u.stack, u.stack.ports.udp, u)
+	u.leaveAll()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for u.head < len(u.queue) {
@@ -346,10 +355,10 @@ func (u *UDPConn) SetWriteBuffer(int) error {
 
 // setError is what setting something on a closed socket says; package net names no source there.
 func (u *UDPConn) setError() error {
-	return &net.OpError{Op: "set", Net: u.net, Addr: u.LocalAddr(), Err: net.ErrClosed}
+	return &net.OpError{Op: "set", Net: u.net, Addr: netAddr(u.net, u.stack.boundAddr(&u.bind)), Err: net.ErrClosed}
 }
 
 // opError wraps err as package net does.
 func (u *UDPConn) opError(op string, err error) error {
-	return &net.OpError{Op: op, Net: u.net, Source: u.LocalAddr(), Addr: u.RemoteAddr(), Err: sysError(op, err)}
+	return &net.OpError{Op: op, Net: u.net, Source: netAddr(u.net, u.stack.boundAddr(&u.bind)), Addr: netAddr(u.net, u.peer), Err: sysError(op, err)}
 }

@@ -30,9 +30,13 @@ func (i *Interface) inputUDP(now time.Duration, in *inbox) {
 		in.drop(BadUDPChecksum)
 		return
 	}
+	if m.foreign {
+		i.catch.Load().takeUDP(in, b[udp.HeaderLen:])
+		return
+	}
 	zone := i.zone(m.src, m.dst)
 	var few [4]*UDPConn
-	to := s.ports.receivers(few[:0], netip.AddrPortFrom(m.dst, in.udp.Dst), netip.AddrPortFrom(m.src, in.udp.Src), zone, m.group)
+	to := s.ports.receivers(few[:0], i, netip.AddrPortFrom(m.dst, in.udp.Dst), netip.AddrPortFrom(m.src, in.udp.Src), zone, m.group)
 	if len(to) == 0 {
 		in.drop(NoSocket)
 		switch {
@@ -124,9 +128,12 @@ func (u *UDPConn) send(b []byte, to netip.AddrPort) error {
 	if err := u.sendable(to); err != nil {
 		return err
 	}
-	src, dst, _, h, err := u.stack.path(u.bind.addr, to.Addr())
+	src, dst, h, err := u.way(to.Addr())
 	if err != nil {
 		return err
+	}
+	if len(b) > maxDatagram(dst) {
+		return syscall.EMSGSIZE
 	}
 	s := u.stack
 	p := s.newPacket()
@@ -134,17 +141,30 @@ func (u *UDPConn) send(b []byte, to netip.AddrPort) error {
 	hdr := udp.Header{Src: u.bind.port, Dst: to.Port(), Length: udp.HeaderLen + len(b)}
 	n := hdr.Encode(p.head[headroom:])
 	p.one[0] = b
-	m := meta{src: src, dst: dst, proto: ipv4.ProtoUDP, hops: s.config.HopLimit}
+	m := meta{src: src, dst: dst, proto: ipv4.ProtoUDP, hops: u.marks.hops(), tos: u.marks.tos()}
 	if dst.IsMulticast() {
-		m.hops = 1 // RFC 1112 §6.1: "the default value … is 1"
+		m.hops = u.groupHops(familyOf(dst))
 	}
-	// Fragments are not sent: a datagram beyond the link's MTU is refused, as the kernel does under IP_PMTUDISC_DO.
-	if limit := h.ifc.MTU() - ipHeader(dst) - udp.HeaderLen; len(b) > limit {
+	if !u.echoes(&m, h.ifc, to.Port(), b) {
 		s.free(p)
-		return syscall.EMSGSIZE
+		return nil
+	}
+	if dst.Is6() {
+		m.label = u.marks.label(s, &m, &hdr)
+	}
+	if fits, err := u.sized(&m, h, &hdr, len(b)); !fits {
+		s.free(p)
+		if err != nil {
+			return err
+		}
+		return u.sendCut(&m, h, &hdr, b)
 	}
 	p.wrap(&m, n, p.one[:], udpChecksum, 0)
 	s.stats.datagramsOut.Add(1)
+	if !s.leaves(p) {
+		s.free(p)
+		return syscall.EPERM
+	}
 	return u.transmit(p, h.ifc)
 }
 

@@ -73,6 +73,9 @@ func (h *Host) configure() error {
 			return explain(err)
 		}
 	}
+	if h.network.Quiet {
+		return nil
+	}
 	slog.Info("serving", "device", h.name, "addr", h.network.addr)
 	fmt.Printf("serving on %s; try, in another terminal:\n", h.name)
 	for _, p := range h.ours {

@@ -63,6 +63,7 @@ type Port struct {
 type Network struct {
 	Server stack.Config // of the host that serves
 	Client stack.Config // of the other host in memory
+	Quiet  bool         // of a program that only asks: nobody is told that it serves
 
 	flags      *flag.FlagSet
 	ports      []Port
