@@ -6,7 +6,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed87e66d9f/waybill/ipv4"
@@ -129,6 +131,40 @@ func TestA44A45ErrorStorm(t *testing.T) {
 		d.say(1, 6, tcp.ACK, "world")
 		if n, err := d.conn.Read(make([]byte, 5)); n != 5 || err != nil {
 			t.Errorf("after it: read %d octets, %v", n, err)
+		}
+	})
+}
+
+// TestA28PortExhaustion: where each ephemeral port leads to one port of one peer already, one connection more is refused
+// with Linux's error, and other peers are reached as before.
+func TestA28PortExhaustion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := pair(t, link.PipeConfig{}, Config{})
+		c, _ := connected(t, client, server, server4)
+		to := c.RemoteAddr().String()
+		each := func(f func(h *shard, flow tcp.Flow)) {
+			flow := c.flow
+			for port := firstEphemeral; port <= lastEphemeral; port++ {
+				flow.LocalPort = uint16(port)
+				h := client.shard(&flow)
+				h.mu.Lock()
+				f(h, flow)
+				h.mu.Unlock()
+			}
+		}
+		each(func(h *shard, flow tcp.Flow) { h.conns[flow] = c })
+		if _, err := client.Dial("tcp", to); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			t.Errorf("without a free port: %v, want EADDRNOTAVAIL", err)
+		}
+		connected(t, client, server, server4) // to another port
+		connected(t, client, server, server6)
+		each(func(h *shard, flow tcp.Flow) {
+			if flow != c.flow {
+				delete(h.conns, flow)
+			}
+		})
+		if _, err := client.Dial("tcp", to); !errors.Is(err, syscall.ECONNREFUSED) { // nobody listens there any more
+			t.Errorf("with free ports again: %v, want ECONNREFUSED", err)
 		}
 	})
 }
