@@ -290,7 +290,7 @@ func TestVersion1(t *testing.T) {
 	const s = time.Second
 	both(t, func(p *protocol) {
 		if p.six {
-			p.Skip("MLD has no third version")
+			return // MLD has no third version
 		}
 		p.listen(s, 1, p.g, p.exclude(""))
 		p.h.Query(s, &Query{Version: 2, Group: p.general, MaxResponse: s})
