@@ -246,9 +246,9 @@ func TestC11C12SegmentSize(t *testing.T) {
 	})
 }
 
-// TestC13ISN: RFC 6528, and A29. The numbers of one flow rise with the clock; those of many flows are spread evenly; another key
+// TestC13C121ISN: RFC 6528, and A29. The numbers of one flow rise with the clock; those of many flows are spread evenly; another key
 // gives others.
-func TestC13ISN(t *testing.T) {
+func TestC13C121ISN(t *testing.T) {
 	var a, b secrets
 	fill := byte(0)
 	source := func(p []byte) error {
