@@ -119,10 +119,10 @@ func (s *Stack) race(ctx context.Context, network string, targets []netip.AddrPo
 			if begun == len(targets) { // more are still to come
 				continue
 			}
-			n := begun
+			n, target := begun, targets[begun]
 			begun++
 			go func() {
-				c, err := s.dialOne(ctx, network, true, targets[n])
+				c, err := s.dialOne(ctx, network, true, target)
 				outcomes <- attempt{n, c, err}
 			}()
 			timer.Reset(attemptDelay)

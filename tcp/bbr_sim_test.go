@@ -23,6 +23,7 @@ type dumbbell struct {
 	now   time.Duration
 	flows []*dumbFlow
 	ev    dumbHeap
+	drain []byte // where what was read goes
 	n     int
 	free  time.Duration // when the link has sent all that waits
 
@@ -67,7 +68,7 @@ func (h *dumbHeap) Pop() any {
 func (d *dumbbell) run(end time.Duration) {
 	if d.r == nil {
 		d.r = rand.New(rand.NewPCG(7, 9))
-		d.flows = make([]*dumbFlow, len(d.start))
+		d.flows, d.drain = make([]*dumbFlow, len(d.start)), make([]byte, 1<<20)
 	}
 	d.flush() // the user may have something to send by now
 	for {
@@ -129,7 +130,7 @@ func (d *dumbbell) step() {
 			f.send.Arrive(d.now, &e.s)
 		} else {
 			f.recv.Arrive(d.now, &e.s)
-			f.got += int64(f.recv.Read(d.now, dumbZero))
+			f.got += int64(f.recv.Read(d.now, d.drain))
 		}
 	}
 	d.flush()
@@ -143,6 +144,7 @@ func (d *dumbbell) flush() {
 	}
 }
 
+// dumbZero is what every flow sends; nobody writes to it.
 var dumbZero = make([]byte, 1<<20)
 
 func (d *dumbbell) open(i int) {
