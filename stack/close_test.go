@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -182,6 +183,16 @@ func TestA76WritersLeaveMemoryForWhatArrives(t *testing.T) {
 	})
 }
 
+// bubbled waits until every goroutine of the caller's bubble waits, and counts them. Those outside are the runtime's and
+// other tests', and come and go.
+func bubbled() int {
+	synctest.Wait()
+	stacks := make([]byte, 1<<20)
+	first, _, _ := strings.Cut(string(stacks[:runtime.Stack(stacks, false)]), "\n")
+	_, bubble, _ := strings.Cut(first, ", synctest bubble ") // "7]:"
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), ", synctest bubble "+bubble+"\n")
+}
+
 // noGoroutineLeft waits until goroutines that are on their way out are gone, and shows those that stay.
 func noGoroutineLeft(t *testing.T, before int) {
 	t.Helper()
@@ -200,19 +211,12 @@ func TestNoGoroutinePerConnection(t *testing.T) {
 		client, server := pair(t, link.PipeConfig{}, Config{})
 		dial := dialer(t, client, server, to)
 		exchange(t, dial, 1)
-		before := runtime.NumGoroutine()
+		before := bubbled()
 		for range 1000 {
 			exchange(t, dial, 1)
 		}
-		n := 0
-		for range 10 { // a timer's goroutine may be about to end; one of a connection would stay
-			time.Sleep(time.Second)
-			synctest.Wait()
-			if n = runtime.NumGoroutine(); n <= before {
-				break
-			}
-		}
-		if n > before {
+		time.Sleep(time.Second) // the delayed acknowledgements have gone
+		if n := bubbled(); n > before {
 			t.Errorf("%d goroutines with 1,000 more connections, and %d before", n, before)
 		}
 		if n := client.Stats().Conns; n != 1001 {
@@ -300,7 +304,7 @@ func TestA12A26ShortConnectionsLeaveNothing(t *testing.T) {
 					time.Sleep(70 * time.Second) // TIME-WAIT of 60 s, and a sweep
 					synctest.Wait()
 					if done == 0 {
-						heap, goroutines = heapInUse(), runtime.NumGoroutine()
+						heap, goroutines = heapInUse(), bubbled()
 					}
 				}
 				for _, s := range []*Stack{client, server} {
@@ -313,7 +317,7 @@ func TestA12A26ShortConnectionsLeaveNothing(t *testing.T) {
 				if grown > 256<<10 { // 2.5 octets for each connection: caches of the runtime
 					t.Errorf("the heap has grown by %d octets over %d connections", grown, total/2-batch)
 				}
-				if n := runtime.NumGoroutine(); n != goroutines {
+				if n := bubbled(); n != goroutines {
 					t.Errorf("%d goroutines, and %d after the first %d connections", n, goroutines, batch)
 				}
 			})

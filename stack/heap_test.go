@@ -29,7 +29,7 @@ func TestIdleConnectionHeap(t *testing.T) {
 			dial := dialer(t, client, server, to)
 			exchange(t, dial, 100)             // the neighbours know each other, and every loop has run
 			kept := make([][2]*TCPConn, conns) // what the test itself keeps is not counted
-			before, goroutines := heapInUse(), runtime.NumGoroutine()
+			before, goroutines := heapInUse(), bubbled()
 			for i := range kept {
 				c, s := exchange(t, dial, 100)
 				kept[i] = [2]*TCPConn{c, s}
@@ -41,7 +41,7 @@ func TestIdleConnectionHeap(t *testing.T) {
 			if each > idleBudget {
 				t.Errorf("%d octets of heap at each end of an idle connection, want at most %d", each, idleBudget)
 			}
-			if n := runtime.NumGoroutine(); n != goroutines {
+			if n := bubbled(); n != goroutines {
 				t.Errorf("%d goroutines with %d idle connections, and %d with one", n, conns, goroutines)
 			}
 			for _, s := range []*Stack{client, server} {

@@ -210,11 +210,13 @@ func (s *Stack) echoed(in *inbox, id uint16) {
 // notifyEcho hands an error about an echo request to whoever sent that.
 func (s *Stack) notifyEcho(now time.Duration, in *inbox, e *complaint) bool {
 	id := binary.BigEndian.Uint16(e.text[4:])
-	heard := s.hear(in, func(c *IPConn) bool { return c.uses(id, e.dst) })
-	if heard && e.path.MTU != 0 {
-		s.learn(now, e.dst, e.path)
-	}
-	return heard
+	return s.hear(in, func(c *IPConn) bool {
+		asked := c.uses(id, e.dst)
+		if asked && e.path.MTU != 0 {
+			s.learn(now, e.dst, e.path) // before the socket hears of it, and asks how long a packet may be
+		}
+		return asked
+	})
 }
 
 // tellAll hands an error about a segment or a datagram to that host to the sockets of ICMP, as traceroute has need of.

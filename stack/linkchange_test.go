@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -165,8 +164,7 @@ func TestA71LinkFlap(t *testing.T) {
 			c, s := connected(t, client, server, to)
 			time.Sleep(2 * time.Second)
 			transfer(t, c, s, 100, func() {})
-			synctest.Wait()
-			goroutines := runtime.NumGoroutine()
+			goroutines := bubbled()
 			for n := range 100 {
 				announced, asked, _ := dev.counts()
 				dev.setDown(true)
@@ -206,8 +204,7 @@ func TestA71LinkFlap(t *testing.T) {
 					t.Errorf("%v is %v", x.Prefix, x.State)
 				}
 			}
-			synctest.Wait()
-			if n := runtime.NumGoroutine(); n > goroutines {
+			if n := bubbled(); n > goroutines {
 				t.Errorf("%d goroutines, before the flaps %d", n, goroutines)
 			}
 		})
