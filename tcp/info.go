@@ -83,7 +83,7 @@ func (t *TCB) limit() Limit {
 	switch {
 	case !t.sending():
 		return NotSending
-	case t.snd.held:
+	case t.snd.held && t.paces:
 		return LimitedByPacing
 	case t.snd.limited:
 		return LimitedByWindow

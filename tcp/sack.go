@@ -18,6 +18,8 @@ func (t *TCB) sentText(now time.Duration, s *Segment) {
 	}
 	if t.paces {
 		t.pace(now, n)
+	} else {
+		t.snd.held, t.snd.departs = false, 0
 	}
 	if idle {
 		t.set(timerUser, now+t.userTimeout())

@@ -157,7 +157,30 @@ func (t *TCB) mayText(now time.Duration, queued int, fin bool, mss int) (n int, 
 		}
 		return 0, false
 	}
+	if full := t.packets(mss); full > mss && n == queued && n < full && flight >= full && !fin && t.corked(now) {
+		return 0, false
+	}
 	return n, !t.paced(now)
+}
+
+const (
+	// corkRTT is the longest round trip of a path where a part of a super-segment waits: a peer in the same machine.
+	corkRTT = 200 * time.Microsecond
+	// corkTime is how long it waits at most, should no acknowledgement come.
+	corkTime = time.Millisecond
+)
+
+// corked reports whether the last of the user's text, which does not fill a super-segment, waits for more, as Linux's
+// tcp_autocorking has it wait while the device has some to send. A device here takes at once what it is given: what tells
+// of a busy path is a super-segment in flight, which on a short path will have been acknowledged soon.
+func (t *TCB) corked(now time.Duration) bool {
+	if t.paces || t.rtt.min > corkRTT || t.rtt.min == 0 {
+		return false
+	}
+	if t.snd.departs == 0 {
+		t.snd.held, t.snd.departs = true, now+corkTime
+	}
+	return now < t.snd.departs
 }
 
 // portion is the most text that one segment takes of what is queued; limited says that the congestion window, and not the

@@ -1,6 +1,9 @@
 package tcp
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // superSegments is a connection whose device takes super-segments of 64,000 octets, with a window of cwnd, and packets of
 // 1,000.
@@ -50,4 +53,46 @@ func TestRetransmissionInTwo(t *testing.T) {
 	if len(g) == 0 || g[0].Cause != CauseFast || int(g[0].Seq) != 101 {
 		t.Errorf("the second half arrived, the first did not: %v, want that one again", g)
 	}
+}
+
+// TestCorked: on the shortest of paths the rest of the user's text waits for more while a super-segment is on its way: until
+// it fills one itself, the acknowledgement comes, a millisecond has passed, or nothing can follow.
+func TestCorked(t *testing.T) {
+	corked := func(rtt time.Duration) *script {
+		s := superSegments(t, 1<<20)
+		s.snd.wnd, s.snd.maxWnd, s.rtt.srtt, s.rtt.min = 1<<20, 1<<20, rtt, rtt
+		s.write(64500)
+		return s
+	}
+	s := corked(50 * time.Microsecond)
+	wantLengths(t, "a rest of 500", s.take(), 64000)
+	if i := s.Info(); i.Limit != LimitedByCoalescing {
+		t.Errorf("held back by %v, want %v", i.Limit, LimitedByCoalescing)
+	}
+	s.write(63000)
+	wantLengths(t, "63,000 octets more", s.take())
+	s.write(1000)
+	wantLengths(t, "1,000 more", s.take(), 64000)
+	s.ack(101 + 128000)
+	wantLengths(t, "the acknowledgement", s.take(), 500)
+
+	s = corked(50 * time.Microsecond)
+	s.take()
+	s.wait(corkTime - 1)
+	wantLengths(t, "less than a millisecond", s.take())
+	s.wait(1)
+	wantLengths(t, "a millisecond", s.take(), 500)
+	s.write(500)
+	wantLengths(t, "the next", s.take())
+	s.wait(corkTime)
+	wantLengths(t, "a millisecond later", s.take(), 500)
+
+	s = corked(50 * time.Microsecond)
+	s.take()
+	s.Close(s.now)
+	s.flush()
+	wantLengths(t, "a FIN", s.take(), 500)
+
+	s = corked(corkRTT + 1)
+	wantLengths(t, "a longer path", s.take(), 64000, 500)
 }

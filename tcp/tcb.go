@@ -99,7 +99,7 @@ type sender struct {
 	again         uint32 // segments sent again, in all
 	timedAt       time.Duration
 	sentAt        time.Duration // when text was last sent
-	departs       time.Duration // when text may leave, where cc names a rate; a timer where held
+	departs       time.Duration // when text may leave, where cc names a rate, or where it is corked; a timer where held
 }
 
 // receiver is the receive side: RFC 9293 §3.3.1's receive sequence variables and what acknowledging needs.
