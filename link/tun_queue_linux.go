@@ -14,9 +14,9 @@ const (
 	// makes none larger than 64 KB unless told to (GSO_LEGACY_MAX_SIZE of <linux/netdevice.h>, 65536).
 	tunFrame = VirtioLen + maxFrameHeader + 65536
 	// tunBuffers is how many buffers one Read of a queue fills: each holds one super-segment, or many small packets.
-	// Four let acknowledgements answer several super-segments at once, which measured better than two with several
-	// connections, and eight no better than four.
-	tunBuffers = 4
+	// Acknowledgements answer several super-segments at once, and several connections' at that: with four of them, 4 buffers
+	// carried 22 Gbit/s in the mean of six runs, 8 24, 16 26 and 32 28; with one connection, 8 and more carried alike.
+	tunBuffers = 16
 	// tunSmall is what counts as a small packet: one of ordinary Ethernet.
 	tunSmall = 2048
 	// maxPieces is how many pieces writev(2) takes (IOV_MAX of <limits.h>).

@@ -71,10 +71,11 @@ func (t *TCB) growRead(now time.Duration) {
 	if b.rtt == 0 {
 		rtt = max(t.rtt.srtt, time.Millisecond)
 	}
-	if now-b.began < rtt {
+	elapsed := now - b.began
+	if elapsed < rtt {
 		return
 	}
-	if taken := int32(t.recvq.start.From(b.from)); b.began != 0 && taken > b.most && !t.rcv.starved {
+	if taken := int32(int64(t.recvq.start.From(b.from)) * int64(rtt) / int64(elapsed)); b.began != 0 && taken > b.most && !t.rcv.starved {
 		b.read = max(b.read, min(2*taken+4*(taken-b.most), limit))
 		b.most = taken
 	}
