@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -89,7 +94,7 @@ func (p *place) run(args ...string) (out string) {
 }
 
 // bigFile is what the kernel's ends send each other.
-const bigFile = 100 << 20
+const bigFile = 500 << 20
 
 func big() io.Reader { return io.LimitReader(rand.NewChaCha8([32]byte{7}), bigFile) }
 
@@ -160,6 +165,9 @@ func TestKernelAtBothEnds(t *testing.T) {
 		t.Errorf("the forwarded port answers %q, want 200", got)
 	}
 
+	if _, err := exec.LookPath("vsftpd"); err == nil {
+		kernelFTP(t, phone, laptop)
+	}
 	if _, err := exec.LookPath("nmap"); err == nil {
 		got := phone.run("nmap", "-n", "-Pn", "-p1-10000", "--min-rate", "5000", "203.0.113.1")
 		if strings.Count(got, "/tcp open") != 1 || !strings.Contains(got, "8080/tcp open") {
@@ -199,8 +207,84 @@ func TestKernelAtBothEnds(t *testing.T) {
 		if !strings.HasPrefix(got, want) {
 			t.Errorf("%s: the file's sum is %s, want %s", c.name, got, want)
 		}
-		t.Logf("%s: 100 MiB in %v", c.name, time.Since(start))
+		t.Logf("%s: 500 MiB in %v", c.name, time.Since(start))
 	}
+}
+
+// kernelFTP: the laptop gets a file from the phone, whose server says where the connection for it goes to. Two of the ways
+// to say that are the client's to use behind a router that masquerades: RFC 959's PASV and RFC 2428's EPSV.
+func kernelFTP(t *testing.T, phone, laptop *place) {
+	dir, err := os.MkdirTemp("", "homerouter") // whoever serves may read it, which a test's own directory forbids
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	file, config, empty := filepath.Join(dir, "file"), filepath.Join(dir, "vsftpd.conf"), filepath.Join(dir, "empty")
+	b := make([]byte, 10<<20)
+	rand.NewChaCha8([32]byte{8}).Read(b)
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(empty, 0o755), os.WriteFile(file, b, 0o644), os.WriteFile(config, []byte(strings.Join([]string{
+		"listen=YES", "background=NO", "seccomp_sandbox=NO", "isolate_network=NO", "isolate=NO", "anonymous_enable=YES",
+		"no_anon_password=YES", "local_enable=NO", "anon_root=" + dir, "secure_chroot_dir=" + empty, "vsftpd_log_file=/dev/null", "",
+	}, "\n")), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	server := exec.Command("vsftpd", config)
+	if err := phone.in(server.Start); err != nil {
+		t.Fatal(err)
+	}
+	defer server.Wait()
+	defer server.Process.Kill()
+	want := fmt.Sprintf("%x", sha256.Sum256(b))
+	for _, how := range []string{"--disable-epsv", "--ftp-pasv"} {
+		got := laptop.run("sh", "-c", "curl -sS --max-time 60 --retry 20 --retry-delay 1 --retry-connrefused "+how+" ftp://203.0.113.9/file | sha256sum")
+		if !strings.HasPrefix(got, want) {
+			t.Errorf("FTP, curl %s: the file's sum is %s, want %s", how, got, want)
+		}
+	}
+}
+
+// TestKernelManyConnections: ten thousand connections through the router at once, masqueraded, between two processes on the
+// kernel's sockets.
+func TestKernelManyConnections(t *testing.T) {
+	if !netns.Enter(t, 4*time.Minute) {
+		return
+	}
+	phone := newPlace(t, "wan0", phoneAddr, "")
+	laptop := newPlace(t, "lan0", laptopAddr, "198.51.100.1")
+	h := &home{server: "198.51.100.20:80", wanTAP: phone.device, lanTAP: laptop.device}
+	h.Instant = true
+	if err := h.build(); err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	end := func(role string) *exec.Cmd {
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), roleEnv+"="+role+" 203.0.113.9:7")
+		return c
+	}
+	server := end("server")
+	out, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := phone.in(server.Start); err != nil {
+		t.Fatal(err)
+	}
+	defer server.Wait()
+	defer server.Process.Kill()
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal("the server does not listen:", err)
+	}
+	start := time.Now()
+	var said []byte
+	err = laptop.in(func() (err error) {
+		said, err = end("client").CombinedOutput()
+		return err
+	})
+	if want := fmt.Sprintf("%d connections", manyConns); err != nil || !strings.HasPrefix(string(said), want) {
+		t.Errorf("the client: %v\n%s", err, said)
+	}
+	t.Logf("%s in %v", bytes.TrimSpace(said), time.Since(start))
 }
 
 // TestKernelHomework: what the kernel at both ends does is told as well.

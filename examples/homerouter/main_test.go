@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -16,6 +17,13 @@ import (
 // The resolver of package net has a channel that is made at its first use, which is not to be in a bubble.
 func TestMain(m *testing.M) {
 	net.LookupHost("localhost")
+	if role, addr, ok := strings.Cut(os.Getenv(roleEnv), " "); ok {
+		if err := play(role, addr); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 
