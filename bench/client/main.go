@@ -20,10 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/seed87e66d9f/waybill/bench/internal/service"
 )
@@ -77,12 +74,8 @@ func run() error {
 		}
 	}
 	w := &work{mode: *mode, address: net.JoinHostPort(*host, strconv.Itoa(port)), dialer: net.Dialer{
-		Timeout: dialTimeout, Control: func(_, _ string, c syscall.RawConn) (err error) {
-			control := c.Control(func(fd uintptr) {
-				err = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, *congestion)
-			})
-			return errors.Join(err, control)
-		}}}
+		Timeout: dialTimeout, Control: service.Congestion(*congestion),
+	}}
 	if *mode == "conns" {
 		return w.hold(*n, *p, *length)
 	}

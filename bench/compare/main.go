@@ -19,20 +19,16 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/seed87e66d9f/waybill/bench/internal/lab"
+	"github.com/seed87e66d9f/waybill/bench/internal/table"
 )
 
-// workload is one thing that is measured.
-type workload struct {
-	mode string // of the client
-	p    string // connections
-	unit string
-}
-
-func (w workload) String() string { return w.mode + ", " + w.p }
-
-var workloads = []workload{
-	{"up", "1", "Gbit/s"}, {"up", "4", "Gbit/s"}, {"down", "1", "Gbit/s"}, {"down", "4", "Gbit/s"},
-	{"rr", "1", "/s"}, {"rr", "16", "/s"}, {"crr", "1", "/s"}, {"crr", "16", "/s"},
+var workloads = []lab.Workload{
+	{Mode: "up", P: 1, Unit: "Gbit/s"}, {Mode: "up", P: 4, Unit: "Gbit/s"},
+	{Mode: "down", P: 1, Unit: "Gbit/s"}, {Mode: "down", P: 4, Unit: "Gbit/s"},
+	{Mode: "rr", P: 1, Unit: "/s"}, {Mode: "rr", P: 16, Unit: "/s"},
+	{Mode: "crr", P: 1, Unit: "/s"}, {Mode: "crr", P: 16, Unit: "/s"},
 }
 
 var bulk, trips = workloads[:4], workloads[4:]
@@ -51,31 +47,31 @@ type target struct {
 	role
 	column string   // of the table
 	args   []string // the program and its flags
-	runs   []workload
+	runs   []lab.Workload
 }
 
 // scene is a device with the targets that are measured behind it.
 type scene struct {
 	name, title string
-	tuntap      []string // of "ip tuntap add"
-	mode        string   // of the servers
+	tuntap      string // of "ip tuntap add"
+	mode        string // of the servers
 	targets     []target
 }
 
 var scenes = []scene{
-	{"vnet", "TUN with the virtio header (super-segments of 64 KB)", []string{"mode", "tun", "vnet_hdr"}, "vnet", []target{
+	{"vnet", "TUN with the virtio header (super-segments of 64 KB)", "mode tun vnet_hdr", "vnet", []target{
 		{peer, "netstack", []string{"netstack"}, workloads},
 		{peer, "netstack, polled", []string{"netstack", "-poll"}, workloads},
 		{ceiling, "ceiling", []string{"ceiling", "-copy"}, bulk},
 		{ceiling, "ceiling", []string{"ceiling", "-copy", "-app", "-poll"}, trips},
 		{ours, "waybill", []string{"server"}, workloads},
 	}},
-	{"tap", "TAP", []string{"mode", "tap"}, "tap", []target{
+	{"tap", "TAP", "mode tap", "tap", []target{
 		{peer, "netstack", []string{"netstack"}, workloads},
 		{ours, "waybill, offloads", []string{"server", "-offload"}, workloads},
 		{ours, "waybill, water", []string{"server", "-water"}, workloads},
 	}},
-	{"tun", "TUN, one packet a system call", []string{"mode", "tun"}, "tun", []target{
+	{"tun", "TUN, one packet a system call", "mode tun", "tun", []target{
 		{peer, "netstack", []string{"netstack"}, workloads},
 		{ours, "waybill", []string{"server"}, workloads},
 		{ours, "waybill, water", []string{"server", "-water"}, workloads},
@@ -124,7 +120,7 @@ func run(ctx context.Context) error {
 		}
 		o.bin = dir
 	}
-	fmt.Println(machine())
+	fmt.Println(table.Machine())
 	fmt.Printf("Medians of %d rounds of %v, taken in turn. The client is the kernel, with cubic.\n", o.rounds, o.length)
 	for name := range strings.SplitSeq(*devices, ",") {
 		if err := o.device(ctx, name); err != nil {
@@ -135,10 +131,8 @@ func run(ctx context.Context) error {
 }
 
 func build(ctx context.Context, dir string) error {
-	b := exec.CommandContext(ctx, "go", "build", "-o", dir+"/", "./server", "./netstack", "./ceiling", "./client")
-	b.Stderr = os.Stderr
-	if err := b.Run(); err != nil {
-		return fmt.Errorf("build: %w", err)
+	if err := lab.Build(ctx, dir, "server", "netstack", "ceiling", "client"); err != nil {
+		return err
 	}
 	t := exec.CommandContext(ctx, "go", "test", "-c", "-o", dir+"/"+memoryTest, ".")
 	t.Stderr = os.Stderr
@@ -158,16 +152,34 @@ func (o *options) device(ctx context.Context, name string) error {
 		return fmt.Errorf("no device %q", name)
 	}
 	s := &scenes[i]
-	t := newTable(s.title)
+	t := table.New(s.title)
+	s.columns(t)
 	for round := range o.rounds {
 		for k := range s.targets {
-			t.column(s.targets[k].column, s.targets[k].role)
 			fmt.Fprintf(os.Stderr, "%s, round %d of %d: %s\n", name, round+1, o.rounds, strings.Join(s.targets[k].args, " "))
 			if err := o.measure(ctx, s, &s.targets[k], t); err != nil {
 				return err
 			}
 		}
 	}
-	t.print(os.Stdout)
+	t.Print(os.Stdout)
 	return nil
+}
+
+// columns names the columns of a scene's table: the targets, and how each of ours compares to the best peer and to the
+// ceiling.
+func (s *scene) columns(t *table.Table) {
+	of := map[role][]string{}
+	for _, g := range s.targets {
+		t.Column(g.column)
+		if !slices.Contains(of[g.role], g.column) {
+			of[g.role] = append(of[g.role], g.column)
+		}
+	}
+	for _, c := range of[ours] {
+		t.Ratio(c+" : peer", c, of[peer]...)
+		if len(of[ceiling]) > 0 {
+			t.Ratio(c+" : ceiling", c, of[ceiling]...)
+		}
+	}
 }

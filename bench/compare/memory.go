@@ -8,10 +8,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/seed87e66d9f/waybill/bench/internal/table"
 )
 
-// memoryTest is the file that the benchmarks of this module are built into.
-const memoryTest = "bench.test"
+const (
+	// memoryTest is the file that the benchmarks of this module are built into.
+	memoryTest = "bench.test"
+	// slack is how long a benchmark may take beyond its time.
+	slack = 10 * time.Second
+)
 
 // memoryRows are the benchmarks that are compared: the metric that is read, and how it stands in the table.
 var memoryRows = []struct {
@@ -30,22 +37,23 @@ func perSecond(nanoseconds float64) float64 { return 1e9 / nanoseconds }
 
 // memory runs the in-process benchmarks of two stacks on one wire, of each kind in turn.
 func (o *options) memory(ctx context.Context) error {
-	t := newTable("In memory: two stacks of a kind on one wire")
-	t.column("netstack", peer)
-	t.column("waybill", ours)
+	t := table.New("In memory: two stacks of a kind on one wire")
+	t.Column("netstack")
+	t.Column("waybill")
+	t.Ratio("waybill : peer", "waybill", "netstack")
 	for round := range o.rounds {
-		for _, c := range t.columns {
+		for _, c := range t.Columns() {
 			fmt.Fprintf(os.Stderr, "memory, round %d of %d: %s\n", round+1, o.rounds, c)
 			for _, r := range memoryRows {
 				v, err := o.benchmark(ctx, c, r.name, r.metric)
 				if err != nil {
 					return err
 				}
-				t.add(r.name, r.unit, c, r.convert(v))
+				t.Add(r.name, r.unit, c, r.convert(v))
 			}
 		}
 	}
-	t.print(os.Stdout)
+	t.Print(os.Stdout)
 	return nil
 }
 

@@ -1,21 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/seed87e66d9f/waybill/bench/internal/lab"
 	"github.com/seed87e66d9f/waybill/bench/internal/service"
 	"github.com/seed87e66d9f/waybill/link"
 	"github.com/seed87e66d9f/waybill/stack"
@@ -33,18 +27,15 @@ func (o *options) drop(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	netstack := filepath.Join(dir, "netstack")
-	build := exec.CommandContext(ctx, "go", "build", "-o", netstack, "./netstack")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("build netstack, in the directory of this module: %w", err)
+	if err := lab.Build(ctx, dir, "netstack"); err != nil {
+		return err
 	}
 	began := busy()
 	runs := make([]map[string][]float64, len(o.losses))
 	o.parallel = 1 // each takes what the cores have
 	err = o.each(ctx, len(o.losses), func(ctx context.Context, i int, seed uint64) error {
 		for _, s := range senders {
-			v, err := o.received(ctx, s, netstack, o.losses[i])
+			v, err := o.received(ctx, s, filepath.Join(dir, "netstack"), o.losses[i])
 			if err != nil {
 				return fmt.Errorf("%s: %w", s, err)
 			}
@@ -70,7 +61,7 @@ func (o *options) received(ctx context.Context, sender, netstack string, loss fl
 	if err != nil {
 		return 0, err
 	}
-	defer ns.close()
+	defer ns.Close()
 	var stop func()
 	switch sender {
 	case "waybill":
@@ -87,12 +78,12 @@ func (o *options) received(ctx context.Context, sender, netstack string, loss fl
 	if loss > 0 {
 		rules := fmt.Sprintf("table inet lossy { chain input { type filter hook input priority 0; iifname \"%s\" meta l4proto tcp numgen random mod 100000 < %d drop; }; }",
 			deviceName, int(loss*100000))
-		if err := ns.command(ctx, "nft", rules); err != nil {
+		if err := ns.Run(ctx, "nft", rules); err != nil {
 			return 0, err
 		}
 	}
 	var c net.Conn
-	err = ns.do(func() error {
+	err = ns.Do(func() error {
 		d := net.Dialer{Timeout: dialTimeout}
 		c, err = d.DialContext(ctx, "tcp4", netip.AddrPortFrom(service.Addr4.Addr(), service.Source).String())
 		return err
@@ -109,9 +100,9 @@ func (o *options) received(ctx context.Context, sender, netstack string, loss fl
 var hostFour = netip.MustParsePrefix("198.51.100.1/24")
 
 // serveWaybill puts a waybill behind a TUN of the namespace.
-func (o *options) serveWaybill(ns *namespace) (stop func(), err error) {
+func (o *options) serveWaybill(ns *lab.Namespace) (stop func(), err error) {
 	var d link.Device
-	err = ns.do(func() error {
+	err = ns.Do(func() error {
 		if d, err = link.OpenTUN(link.TUNConfig{Name: deviceName}); err != nil {
 			return err
 		}
@@ -130,55 +121,37 @@ func (o *options) serveWaybill(ns *namespace) (stop func(), err error) {
 }
 
 // serveNetstack runs netstack behind a TUN of the namespace.
-func serveNetstack(ctx context.Context, ns *namespace, program string) (stop func(), err error) {
-	for _, args := range []string{
-		"tuntap add dev " + deviceName + " mode tun vnet_hdr", "address add " + hostFour.String() + " dev " + deviceName, "link set " + deviceName + " up",
-	} {
-		if err := ns.command(ctx, "ip", strings.Fields(args)...); err != nil {
-			return nil, err
-		}
-	}
-	cmd := exec.CommandContext(ctx, program, "-dev", deviceName, "-mode", "vnet")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
+func serveNetstack(ctx context.Context, ns *lab.Namespace, program string) (stop func(), err error) {
+	err = ns.IP(ctx, "tuntap add dev "+deviceName+" mode tun vnet_hdr",
+		"address add "+hostFour.String()+" dev "+deviceName, "link set "+deviceName+" up")
 	if err != nil {
 		return nil, err
 	}
-	if err := ns.do(cmd.Start); err != nil {
+	server, err := ns.Serve(ctx, program, "-dev", deviceName, "-mode", "vnet")
+	if err != nil {
 		return nil, err
 	}
-	stop = func() { cmd.Process.Signal(unix.SIGTERM); cmd.Wait() }
-	watch := time.AfterFunc(dialTimeout, func() { cmd.Process.Kill() })
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if watch.Stop(); line != "serving\n" {
-		stop()
-		return nil, fmt.Errorf("netstack does not serve: %q, %w", line, err)
-	}
-	return stop, nil
+	return server.Stop, nil
 }
 
 // serveKernel puts another kernel at the far end of a veth pair.
-func (o *options) serveKernel(ctx context.Context, ns *namespace) (stop func(), err error) {
+func (o *options) serveKernel(ctx context.Context, ns *lab.Namespace) (stop func(), err error) {
 	far, err := newNamespace()
 	if err != nil {
 		return nil, err
 	}
-	fail := func(err error) (func(), error) { far.close(); return nil, err }
-	for _, step := range []struct {
-		ns   *namespace
-		args string
-	}{
-		{ns, "link add " + deviceName + " type veth peer name " + deviceName + " netns " + strconv.Itoa(far.tid)},
-		{ns, "address add " + hostFour.String() + " dev " + deviceName}, {ns, "link set " + deviceName + " up"},
-		{far, "address add " + service.Addr4.String() + " dev " + deviceName}, {far, "link set " + deviceName + " up"},
-	} {
-		if err := step.ns.command(ctx, "ip", strings.Fields(step.args)...); err != nil {
-			return fail(err)
-		}
+	fail := func(err error) (func(), error) { far.Close(); return nil, err }
+	err = ns.IP(ctx, "link add "+deviceName+" type veth peer name "+deviceName+" netns "+far.Path(),
+		"address add "+hostFour.String()+" dev "+deviceName, "link set "+deviceName+" up")
+	if err == nil {
+		err = far.IP(ctx, "address add "+service.Addr4.String()+" dev "+deviceName, "link set "+deviceName+" up")
+	}
+	if err != nil {
+		return fail(err)
 	}
 	var listeners []net.Listener
-	err = far.do(func() error {
-		config := net.ListenConfig{Control: congestion(o.algo)} // accepted sockets have their listener's
+	err = far.Do(func() error {
+		config := net.ListenConfig{Control: service.Congestion(o.algo)} // accepted sockets have their listener's
 		return service.Serve(func(port uint16) (net.Listener, error) {
 			l, err := config.Listen(ctx, "tcp4", ":"+strconv.Itoa(int(port)))
 			listeners = append(listeners, l)
@@ -192,17 +165,6 @@ func (o *options) serveKernel(ctx context.Context, ns *namespace) (stop func(), 
 		for _, l := range listeners {
 			l.Close()
 		}
-		far.close()
+		far.Close()
 	}, nil
-}
-
-// command runs a program in the namespace.
-func (ns *namespace) command(ctx context.Context, name string, args ...string) error {
-	c := exec.CommandContext(ctx, name, args...)
-	var said strings.Builder
-	c.Stdout, c.Stderr = io.Discard, &said
-	if err := ns.do(c.Run); err != nil {
-		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(said.String()))
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed87e66d9f/waybill/bench/internal/lab"
 	"github.com/seed87e66d9f/waybill/bench/internal/tuntap"
 	"github.com/seed87e66d9f/waybill/link"
 )
@@ -204,9 +205,9 @@ var (
 )
 
 // openKernel makes a TUN device in a namespace, and the kernel a host behind it.
-func openKernel(ns *namespace, addr netip.Prefix) (*tunPort, error) {
+func openKernel(ns *lab.Namespace, addr netip.Prefix) (*tunPort, error) {
 	var p *tunPort
-	err := ns.do(func() error {
+	err := ns.Do(func() error {
 		fd, err := tuntap.Open(deviceName, tuntap.TUN)
 		if err != nil {
 			return err

@@ -7,11 +7,12 @@ import (
 	"io"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed87e66d9f/waybill/bench/internal/lab"
+	"github.com/seed87e66d9f/waybill/bench/internal/service"
 	"github.com/seed87e66d9f/waybill/link"
 	"github.com/seed87e66d9f/waybill/stack"
 	"github.com/seed87e66d9f/waybill/tcp"
@@ -32,8 +33,8 @@ const (
 // host is a stack at an end of the wire: the kernel's, or waybill.
 type host struct {
 	port
-	ns    *namespace   // the kernel's
-	stack *stack.Stack // or waybill
+	ns    *lab.Namespace // the kernel's
+	stack *stack.Stack   // or waybill
 	addr  net.IP
 	algo  string
 	trace io.Closer
@@ -47,7 +48,7 @@ func kernelHost(side side, algo string) (*host, error) {
 	}
 	p, err := openKernel(ns, side.addr())
 	if err != nil {
-		ns.close()
+		ns.Close()
 		return nil, err
 	}
 	return &host{port: p, ns: ns, addr: p.addr.AsSlice(), algo: algo}, nil
@@ -81,7 +82,7 @@ func waybillHost(side side, algo, capture string) (*host, error) {
 
 func (h *host) close() {
 	if h.ns != nil {
-		h.ns.close()
+		h.ns.Close()
 		unix.Close(h.port.(*tunPort).fd)
 		return
 	}
@@ -98,7 +99,7 @@ func (h *host) listen(port int) (l net.Listener, err error) {
 	if h.stack != nil {
 		return h.stack.Listen("tcp4", address)
 	}
-	err = h.ns.do(func() error {
+	err = h.ns.Do(func() error {
 		l, err = net.Listen("tcp4", address)
 		return err
 	})
@@ -112,22 +113,12 @@ func (h *host) dial(ctx context.Context, to net.IP, port int) (c net.Conn, err e
 	if h.stack != nil {
 		return h.stack.DialContext(ctx, "tcp4", address)
 	}
-	d := net.Dialer{Control: congestion(h.algo)}
-	err = h.ns.do(func() error {
+	d := net.Dialer{Control: service.Congestion(h.algo)}
+	err = h.ns.Do(func() error {
 		c, err = d.DialContext(ctx, "tcp4", address)
 		return err
 	})
 	return c, err
-}
-
-// congestion sets the congestion control of a kernel's socket by its name.
-func congestion(name string) func(_, _ string, c syscall.RawConn) error {
-	return func(_, _ string, c syscall.RawConn) error {
-		var set error
-		return errors.Join(c.Control(func(fd uintptr) {
-			set = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, name)
-		}), set)
-	}
 }
 
 // transferTime is how long octets are counted, and how long they are not, before.

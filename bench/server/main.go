@@ -3,10 +3,12 @@
 //
 //	server -dev t0 -mode vnet
 //
-// The device may exist already, as "ip tuntap add" makes it; the flags of the last one to attach are those that hold.
+// The device may exist already, as "ip tuntap add" makes it; the flags of the last one to attach are those that hold. With
+// -mode kernel there is no device and no waybill: the sockets are the kernel's, at every address of it, with cubic.
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"net"
@@ -26,7 +28,7 @@ func main() {
 
 func run() error {
 	dev := flag.String("dev", "tun0", "`name` of the interface")
-	mode := flag.String("mode", "vnet", "tun or tap: one packet a system call; vnet: a TUN with offloads")
+	mode := flag.String("mode", "vnet", "tun or tap: one packet a system call; vnet: a TUN with offloads; kernel: the kernel's sockets")
 	offload := flag.Bool("offload", false, "with -mode tun or tap: use the offloads")
 	water := flag.Bool("water", false, "with -mode tun or tap: open the device through water")
 	queues := flag.Int("queues", 1, "queues of the device; more than one needs a device made with multi_queue")
@@ -36,6 +38,12 @@ func run() error {
 	profile.Flags()
 	flag.Parse()
 
+	if *mode == "kernel" {
+		if err := serveKernel(); err != nil {
+			return err
+		}
+		return profile.Run()
+	}
 	d, err := open(link.TUNConfig{Name: *dev, Queues: *queues}, *mode, *offload, *water)
 	if err != nil {
 		return err
@@ -56,6 +64,14 @@ func run() error {
 	return err
 }
 
+// serveKernel serves with the kernel's sockets.
+func serveKernel() error {
+	c := net.ListenConfig{Control: service.Congestion("cubic")}
+	return service.Serve(func(port uint16) (net.Listener, error) {
+		return c.Listen(context.Background(), "tcp", fmt.Sprintf(":%d", port))
+	})
+}
+
 // open opens the device that mode and the flags name.
 func open(c link.TUNConfig, mode string, offload, water bool) (link.Device, error) {
 	switch mode {
@@ -65,7 +81,7 @@ func open(c link.TUNConfig, mode string, offload, water bool) (link.Device, erro
 	case "vnet":
 		offload = true
 	default:
-		return nil, fmt.Errorf("mode %q is none of tun, tap and vnet", mode)
+		return nil, fmt.Errorf("mode %q is none of tun, tap, vnet and kernel", mode)
 	}
 	if water {
 		if offload {

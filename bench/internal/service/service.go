@@ -14,6 +14,8 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // The ports.
@@ -44,6 +46,17 @@ func Serve(listen func(port uint16) (net.Listener, error)) error {
 		go accept(l, serve)
 	}
 	return nil
+}
+
+// Congestion is a Control, for a net.Dialer or a net.ListenConfig, that sets the congestion control of the kernel's sockets by
+// its name. Accepted sockets have their listener's.
+func Congestion(name string) func(network, address string, c syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		var set error
+		return errors.Join(c.Control(func(fd uintptr) {
+			set = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, name)
+		}), set)
+	}
 }
 
 func accept(l net.Listener, serve func(net.Conn)) {

@@ -1,4 +1,4 @@
-package main
+package table
 
 import (
 	"strings"
@@ -6,12 +6,12 @@ import (
 )
 
 func TestTable(t *testing.T) {
-	tab := newTable("A device")
-	tab.column("netstack", peer)
-	tab.column("netstack, polled", peer)
-	tab.column("ceiling", ceiling)
-	tab.column("waybill", ours)
-	tab.column("waybill", ours)
+	tab := New("A device")
+	for _, c := range []string{"netstack", "netstack, polled", "ceiling", "waybill", "waybill"} {
+		tab.Column(c)
+	}
+	tab.Ratio("waybill : peer", "waybill", "netstack", "netstack, polled")
+	tab.Ratio("waybill : ceiling", "waybill", "ceiling")
 	for _, v := range []struct {
 		row, column string
 		figures     []float64
@@ -25,7 +25,7 @@ func TestTable(t *testing.T) {
 		{"crr, 1", "waybill", []float64{1}},
 	} {
 		for _, f := range v.figures {
-			tab.add(v.row, "unit", v.column, f)
+			tab.Add(v.row, "unit", v.column, f)
 		}
 	}
 	want := `
@@ -38,8 +38,14 @@ func TestTable(t *testing.T) {
 | crr, 1 (unit) | – | – | – | 1.00 | – | – |
 `
 	var b strings.Builder
-	tab.print(&b)
+	tab.Print(&b)
 	if b.String() != want {
 		t.Errorf("printed\n%s\nwant\n%s", b.String(), want)
+	}
+	if got := tab.Median("up, 1", "netstack, polled"); got != 6 {
+		t.Errorf("the median of 4, 8, 1 and 100 is %v, want 6", got)
+	}
+	if got := tab.Median("up, 1", "nobody") + tab.Median("nothing", "netstack"); got != 0 {
+		t.Errorf("the medians of what was not measured add up to %v", got)
 	}
 }
