@@ -142,6 +142,70 @@ func TestKernelDnsmasq(t *testing.T) {
 	until(t, "the lease is gone from the file", func() bool { b, _ := os.ReadFile(leases); return !strings.Contains(string(b), "198.51.100.200") })
 }
 
+// The same dnsmasq as an IPv6 router, in each of its ways to advertise: a host configures itself by what it says, without
+// DHCPv6, be it offered (RFC 4861 §4.2, the M and O flags) or not.
+func TestKernelDnsmasqAdvertises(t *testing.T) {
+	if !programs(t, "dnsmasq", "ip") {
+		return
+	}
+	router, printer := netip.MustParsePrefix("2001:db8:51::1/64"), "2001:db8:77::7"
+	for _, mode := range []string{"ra-only", "slaac", "ra-stateless"} {
+		t.Run(mode, func(t *testing.T) {
+			s, i := onTAP(t)
+			if err := link.ConfigureHost("wb0", []netip.Prefix{router}, 0); err != nil {
+				t.Fatal(err)
+			}
+			first := "2001:db8:51::"
+			if mode == "slaac" { // with a pool of DHCPv6's besides
+				first = "2001:db8:51::1000,2001:db8:51::1fff"
+			}
+			program(t, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--group=",
+				"--interface=wb0", "--except-interface=lo", "--bind-interfaces", "--pid-file=", "--log-facility=-", "--log-dhcp",
+				"--dhcp-leasefile="+filepath.Join(t.TempDir(), "leases"), "--enable-ra", "--dhcp-range="+first+","+mode+",64,2h",
+				"--ra-param=wb0,mtu:1400,high,4,600", "--dhcp-option=option6:domain-search,lan.example", "--host-record=printer.lan.example,"+printer)
+			if err := i.Autoconfigure(stack.AutoConfig{}); err != nil {
+				t.Fatal(err)
+			}
+			var ours stack.Addr
+			until(t, "an address of the prefix", func() bool {
+				for _, a := range i.Addrs() {
+					if router.Contains(a.Prefix.Addr()) && a.State == stack.AddrValid {
+						ours = a
+					}
+				}
+				return ours.Prefix.IsValid()
+			})
+			if left := time.Until(ours.ValidUntil); ours.Deprecated || left < time.Hour || left > 2*time.Hour {
+				t.Errorf("%+v, want it valid for two hours", ours)
+			}
+			routers := slices.Collect(s.Routers())
+			if len(routers) != 1 || routers[0].Preference != "high" || !routers[0].IP.IsLinkLocalUnicast() || time.Until(routers[0].Expires) > 600*time.Second {
+				t.Fatalf("routers %+v, want one of high preference, for ten minutes", routers)
+			}
+			if !slices.ContainsFunc(slices.Collect(s.Routes()), func(r stack.Route) bool {
+				return r.Dst.Bits() == 0 && r.Dst.Addr().Is6() && r.Via == routers[0].IP
+			}) {
+				t.Errorf("routes %+v, want a default route by %v", slices.Collect(s.Routes()), routers[0].IP)
+			}
+			want := []netip.AddrPort{netip.AddrPortFrom(routers[0].IP.WithZone(i.Name()), 53)} // dnsmasq's choice, where nobody names another
+			if got := slices.Collect(s.NameServers()); !slices.Equal(got, want) {
+				t.Errorf("name servers %v, want %v", got, want)
+			}
+			c, err := s.Dial("udp", "printer:631") // RFC 8106: whom to ask, and in which domain
+			if err != nil {
+				t.Fatal(err)
+			}
+			if to, from := c.RemoteAddr().(*net.UDPAddr).IP.String(), c.LocalAddr().(*net.UDPAddr).IP.String(); to != printer || from != ours.Prefix.Addr().String() {
+				t.Errorf("the printer is %s, asked from %s, want %s and %v", to, from, printer, ours.Prefix.Addr())
+			}
+			c.Close()
+			if mtu, err := s.PathMTU(router.Addr()); mtu != 1400 || err != nil {
+				t.Errorf("the path carries %d octets, %v, want 1400 as the router says", mtu, err)
+			}
+		})
+	}
+}
+
 // dhclientScript does what a Debian host's does, but for the files of the machine.
 const dhclientScript = `#!/bin/sh
 echo "$reason $new_ip_address $new_subnet_mask routers=$new_routers dns=$new_domain_name_servers mtu=$new_interface_mtu" >>%[1]s

@@ -60,7 +60,8 @@ func randomText(seed uint64, n int) string {
 	return string(b)
 }
 
-// TestC137C165Fragments: datagrams come in fragments of any size and order, and reach the socket whole.
+// TestC137C165Fragments: packetimpact's ipv4_fragment_reassembly and ipv6_fragment_reassembly, with TestC137C139C172Echoes:
+// datagrams come in fragments of any size and order, and reach the socket whole.
 func TestC137C165Fragments(t *testing.T) {
 	links(t, func(h *tester) {
 		u := h.bind(6000)
@@ -92,8 +93,8 @@ func TestC137C165Fragments(t *testing.T) {
 	})
 }
 
-// TestC137C171FragmentTimeout: who sent fragments that never became a packet is told so, if the first was among them; RFC 5722: but
-// not where they overlapped.
+// TestC137C171FragmentTimeout: packetimpact's ipv6_fragment_icmp_error: who sent fragments that never became a packet is told so,
+// if the first was among them; RFC 5722: but not where they overlapped.
 func TestC137C171FragmentTimeout(t *testing.T) {
 	links(t, func(h *tester) {
 		wait, typ := reassembly.Timeout4, ipv4.TimeExceeded
@@ -162,7 +163,8 @@ func TestC138C139C172Overlap(t *testing.T) {
 	})
 }
 
-// TestC171C174ParameterProblem: RFC 8200 §4.5: a fragment whose length or place is impossible is answered, with a pointer to it.
+// TestC171C174ParameterProblem: packetimpact's ipv6_fragment_icmp_error, and RFC 8200 §4.5: a fragment whose length or place is
+// impossible is answered, with a pointer to it.
 func TestC171C174ParameterProblem(t *testing.T) {
 	links(t, func(h *tester) {
 		if h.us.Is4() {

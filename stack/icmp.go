@@ -108,6 +108,7 @@ func (p *packet) icmp(i *Interface, now time.Duration, m *meta, n int, body []by
 	}
 	p.toward(h, m.dst)
 	p.one[0] = body
+	s.yield(m, h)
 	p.wrap(m, n, p.one[:], -1, 0)
 	if p.ipLen() > s.mtu(h, m.dst) {
 		var head [ipv4.ICMPLen]byte // as long as IPv6's

@@ -25,7 +25,8 @@ import (
 type IPConn struct {
 	u   UDPConn // the queue, the deadlines and the rest
 	ids [16]uint16
-	n   int // of ids, that were ever used; both guarded by u.mu
+	n   int  // of ids, that were ever used; both guarded by u.mu
+	all bool // the peer is a group, or all hosts of a network: each of them may answer
 }
 
 // icmpBuffer bounds the octets of messages that wait to be read.
@@ -82,7 +83,7 @@ func (s *Stack) listenIP(network, address string) (net.PacketConn, error) {
 	b := s.binding(f, a, 0)
 	var c *IPConn
 	if err = s.bindable(&b); err == nil {
-		c, err = s.newIPConn(network, b, netip.AddrPort{})
+		c, err = s.newIPConn(network, b, netip.AddrPort{}, false)
 	}
 	if err != nil {
 		return nil, listenError(network, netAddr(network, s.boundAddr(&b)), err)
@@ -115,7 +116,7 @@ func (s *Stack) dialIP(ctx context.Context, network, address string) (net.Conn, 
 
 // connectIP makes a socket that sends from one address, or the one that suits, to another.
 func (s *Stack) connectIP(network string, from, to netip.Addr) (*IPConn, error) {
-	src, dst, zone, _, err := s.path(from, to)
+	src, dst, zone, h, err := s.path(from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -123,11 +124,11 @@ func (s *Stack) connectIP(network string, from, to netip.Addr) (*IPConn, error) 
 	if dst.IsMulticast() && dst.Is6() { // each link has a group of that name
 		peer = netip.AddrPortFrom(dst.WithZone(to.Zone()), 0)
 	}
-	return s.newIPConn(network, binding{addr: src, v4: src.Is4(), v6: src.Is6(), zone: zone}, peer)
+	return s.newIPConn(network, binding{addr: src, v4: src.Is4(), v6: src.Is6(), zone: zone}, peer, dst.IsMulticast() || h.ifc.broadcast(dst))
 }
 
-func (s *Stack) newIPConn(network string, b binding, peer netip.AddrPort) (*IPConn, error) {
-	c := &IPConn{u: UDPConn{stack: s, net: network, bind: b, peer: peer, limit: icmpBuffer}}
+func (s *Stack) newIPConn(network string, b binding, peer netip.AddrPort, all bool) (*IPConn, error) {
+	c := &IPConn{u: UDPConn{stack: s, net: network, bind: b, peer: peer, limit: icmpBuffer}, all: all}
 	c.u.alarm = alarm{stack: s, fire: c.u.tick}
 	if peer.IsValid() {
 		c.u.zone = b.zone
@@ -170,7 +171,7 @@ func (c *IPConn) uses(id uint16, host netip.Addr) bool {
 // concerns reports whether the socket speaks to that host.
 func (c *IPConn) concerns(host netip.Addr) bool {
 	a := c.u.peer.Addr().WithZone("")
-	return !a.IsValid() || a == host || a.IsMulticast() || a == broadcast4
+	return !a.IsValid() || a == host || c.all
 }
 
 // remember notes the identifier of an echo request. The last few count.
@@ -191,6 +192,9 @@ func (c *IPConn) remember(b []byte) {
 func (s *Stack) hear(in *inbox, wants func(c *IPConn) bool) (heard bool) {
 	m := &in.m
 	zone := in.ifc.zone(m.src, m.dst)
+	if m.dst.IsMulticast() {
+		zone = in.ifc.index // a group is of the link that it is heard on
+	}
 	for _, c := range s.ports.icmpConns() {
 		if c.u.bind.takes(m.dst, zone) && wants(c) {
 			c.u.deliver(m, s.zoned(m.src.As16(), 0, zone), m.text)
@@ -233,7 +237,7 @@ func (c *IPConn) send(b []byte, to netip.Addr) error {
 	if len(b) < ipv4.ICMPLen {
 		return syscall.EINVAL
 	}
-	src, dst, _, h, err := s.path(u.bind.addr, to)
+	src, dst, h, err := u.way(to)
 	if err != nil {
 		return err
 	}

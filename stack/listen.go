@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 )
 
@@ -78,7 +79,8 @@ func (s *Stack) listen(c ListenConfig, network string, b binding) (*TCPListener,
 
 // ListenPacket receives datagrams at address over "udp", "udp4" or "udp6", which reads as Listen's does. The type is
 // *UDPConn. At the address of a group it hears what is sent to that alone, once UDPConn.JoinGroup has joined it, and other
-// sockets may be bound there too. Over "ip4:icmp" or "ip6:ipv6-icmp" it receives ICMP messages, and the type is *IPConn.
+// sockets may be bound there too; at a broadcast address it hears what is sent to that alone. Over "ip4:icmp" or
+// "ip6:ipv6-icmp" it receives ICMP messages, and the type is *IPConn.
 func (s *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
 	if isIP(network) {
 		return s.listenIP(network, address)
@@ -180,12 +182,14 @@ func (f family) admits(a netip.Addr) error {
 // noInterface is the zone of an address whose zone names no interface.
 const noInterface = ^uint32(0)
 
-// bindable reports why a socket cannot be bound there.
+// bindable reports why a socket cannot be bound there, and notes whether anything can be sent from there.
 func (s *Stack) bindable(b *binding) error {
 	if b.zone == noInterface {
 		return syscall.EINVAL // as Linux
 	}
-	if b.addr.IsValid() && !b.addr.IsMulticast() && b.addr != broadcast4 && !s.view.Load().owns(b.addr) {
+	v := s.view.Load()
+	b.nobody = b.addr.IsMulticast() || slices.ContainsFunc(v.ifaces, func(i *Interface) bool { return i.broadcast(b.addr) })
+	if b.addr.IsValid() && !b.nobody && !v.owns(b.addr) {
 		return syscall.EADDRNOTAVAIL
 	}
 	return nil

@@ -267,12 +267,12 @@ func (u *UDPConn) SetMulticastLoopback(on bool) error {
 // MulticastLoopback is SetMulticastLoopback's.
 func (u *UDPConn) MulticastLoopback() bool { return !u.multi.quiet.Load() }
 
-// from is the address that the socket sends from, if it has one: a group, or the broadcast address, is nobody's.
+// from is the address that the socket sends from, if it has one: a group, or a broadcast address, is nobody's.
 func (u *UDPConn) from() netip.Addr {
-	if a := u.bind.addr; !a.IsMulticast() && a != broadcast4 {
-		return a
+	if u.bind.nobody {
+		return netip.Addr{}
 	}
-	return netip.Addr{}
+	return u.bind.addr
 }
 
 // over is the interface that the socket sends over, whatever the routes say; nil: none.

@@ -139,6 +139,13 @@ func (s *Stack) uncut(m *meta) cut {
 	return cut{}
 }
 
+// yield lets routers cut a packet where the path carries less than any should.
+func (s *Stack) yield(m *meta, h hop) {
+	if s.pathTo(m.dst).Narrow && !h.ifc.loopback {
+		m.cut = s.uncut(m)
+	}
+}
+
 // minPath is the least MTU that a path to a may have as far as we go along with it.
 func minPath(a netip.Addr) int {
 	if a.Is4() {

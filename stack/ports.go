@@ -35,6 +35,7 @@ type binding struct {
 	zone   uint32     // of a link-local addr
 	only   *Interface // where it alone is heard and spoken over; nil: all
 	shared bool       // others of the kind may have the port too: it is a group's
+	nobody bool       // addr is a group's or a broadcast address, from which nothing is sent
 }
 
 // takes reports whether what is sent to addr belongs to the socket.

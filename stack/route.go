@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"encoding/binary"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -38,10 +40,8 @@ var (
 
 // lastAddr is the directed broadcast address of an IPv4 prefix (RFC 919 §7).
 func lastAddr(p netip.Prefix) netip.Addr {
-	a := p.Masked().Addr().As4()
-	for bit := p.Bits(); bit < 32; bit++ {
-		a[bit/8] |= 0x80 >> (bit % 8)
-	}
+	a := p.Addr().As4()
+	binary.BigEndian.PutUint32(a[:], binary.BigEndian.Uint32(a[:])|math.MaxUint32>>p.Bits())
 	return netip.AddrFrom4(a)
 }
 
@@ -157,6 +157,9 @@ func (v *view) route(src, dst netip.Addr, zone uint32) (hop, bool) {
 		return h, true
 	}
 	h, ok := v.lookup(dst, zone)
+	if i := v.local[src]; !ok && dst == broadcast4 && i != nil && !i.loopback { // to all on the link that src is of, as on Linux
+		return hop{ifc: i}, true
+	}
 	if !ok || v.forwarding.Enabled && !src.IsLinkLocalUnicast() || len(v.ifaces) <= 2 || h.ifc.loopback || !src.IsValid() || src.IsUnspecified() || h.ifc.has(src) {
 		return h, ok
 	}
@@ -238,11 +241,11 @@ func (v *view) isOurs(i *Interface, a netip.Addr) bool {
 
 // broadcast reports whether dst is IPv4's limited broadcast, or the directed one of a network on i.
 func (i *Interface) broadcast(dst netip.Addr) bool {
-	if dst == broadcast4 {
-		return true
+	if !dst.Is4() || dst == broadcast4 {
+		return dst.Is4()
 	}
 	for _, a := range *i.addrs.Load() {
-		if dst.Is4() && a.Prefix.Addr().Is4() && a.Prefix.Bits() < 31 && a.Prefix.Contains(dst) && dst == lastAddr(a.Prefix) {
+		if a.Prefix.Addr().Is4() && a.Prefix.Bits() < 31 && dst == lastAddr(a.Prefix) {
 			return true
 		}
 	}

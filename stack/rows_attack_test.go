@@ -18,7 +18,8 @@ import (
 
 // These are attacks that a host on a wire survives. A number such as A48 is that of a row in the project's list of them.
 
-// TestC166C168C170A39A40Extensions: what each extension header and each option has answered, and what arrives behind it.
+// TestC166C168C170A39A40Extensions: packetimpact's ipv6_unknown_options_action, and more: what each extension header and each
+// option has answered, and what arrives behind it.
 func TestC166C168C170A39A40Extensions(t *testing.T) {
 	links(t, func(h *tester) {
 		if h.us.Is4() {
@@ -64,17 +65,27 @@ func TestC166C168C170A39A40Extensions(t *testing.T) {
 			}
 		}
 		for _, header := range []uint8{hop, dest} {
-			for _, kind := range []byte{0x3e, 0x7e, 0xbe, 0xfe} { // C168: to a group, option 10 is answered, and no other
-				l := letter{proto: header, text: []byte{ipv6.ProtoNoNext, 0, kind, 4, 0, 0, 0, 0}}
-				h.pass(4 * time.Second)
-				h.mail(l)
-				if seen := h.sent(); (len(seen) == 1) != (kind >= 0x80) {
-					t.Errorf("option %#x in header %d: answered by %v", kind, header, seen)
-				}
-				l.dst, l.mac = allNodes, ethernet.Multicast(allNodes)
-				h.mail(l)
-				if seen := h.sent(); (len(seen) == 1) != (kind == 0xbe) {
-					t.Errorf("option %#x in header %d to a group: answered by %v", kind, header, seen)
+			// C168: to one host, and to a group, where option 11 is dropped as option 01 is
+			for kind, want := range map[byte][2]string{0x3e: {"reply", "reply"}, 0x7e: {"", ""}, 0xbe: {"problem", "problem"}, 0xfe: {"problem", ""}} {
+				for k, to := range []netip.Addr{h.peer, allNodes} {
+					l := letter{dst: to, proto: header, text: append([]byte{ipv6.ProtoICMP, 0, kind, 4, 0, 0, 0, 0}, h.echo(h.us, to, "x").text...)}
+					if k == 1 {
+						l.mac = ethernet.Multicast(to)
+					}
+					h.pass(2 * time.Second)
+					h.mail(l)
+					seen, got := h.sent(), ""
+					switch {
+					case len(seen) == 1 && seen[0].text[0] == ipv6.EchoReply:
+						got = "reply"
+					case len(seen) == 1 && bytes.Equal(seen[0].text[4:], append([]byte{0, 0, 0, 42}, h.build(l)...)) && bytes.Equal(seen[0].text[:2], problem(ipv6.CodeOption, 42)[:2]):
+						got = "problem"
+					case len(seen) > 0:
+						got = fmt.Sprint(seen)
+					}
+					if got != want[k] {
+						t.Errorf("option %#x in header %d to %v: answered by %q, want %q", kind, header, to, got, want[k])
+					}
 				}
 			}
 		}

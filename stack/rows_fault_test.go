@@ -4,8 +4,12 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -93,6 +97,43 @@ func TestA81NoEntropy(t *testing.T) {
 		}
 		had[v] = true
 	}
+}
+
+// TestA80Starved: on one processor, which others are busy on and which collects garbage all the time, timers come late, and
+// nothing else happens: what arrives is what was sent, nothing is reset, and no deadline passes early.
+func TestA80Starved(t *testing.T) {
+	families(t, func(t *testing.T, to netip.Prefix) {
+		client, server := pair(t, link.PipeConfig{MTU: 1500}, Config{})
+		c, s := connected(t, client, server, to)
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+		var stop atomic.Bool
+		var busy sync.WaitGroup
+		for n := range 3 {
+			busy.Go(func() {
+				for !stop.Load() {
+					if n == 0 {
+						runtime.GC()
+					}
+				}
+			})
+		}
+		defer busy.Wait()
+		defer stop.Store(true)
+		const wait = 20 * time.Millisecond
+		began := time.Now()
+		c.SetReadDeadline(began.Add(wait))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) < wait {
+			t.Errorf("a deadline of %v: %v after %v", wait, err, time.Since(began))
+		}
+		c.SetReadDeadline(time.Time{})
+		bothWays(t, c, s, 512<<10)
+		for name, x := range map[string]*Stack{"client": client, "server": server} {
+			st := x.Stats()
+			if st.Resets != 0 || st.ReadErrors != 0 || st.Drops["bad-header"]+st.Drops["bad-tcp-checksum"]+st.Drops["bad-tcp-header"] != 0 {
+				t.Errorf("%s: %+v", name, st)
+			}
+		}
+	})
 }
 
 // TestA44A45ErrorStorm: ICMP errors about connections that nobody has, about octets that are not outstanding, and about

@@ -605,7 +605,8 @@ func TestC159C160C164C165C176UDP(t *testing.T) {
 	})
 }
 
-// TestC162UDPErrors: an ICMP error reaches the connected socket that it is about, once, and no other.
+// TestC162UDPErrors: packetimpact's udp_icmp_error_propagation in short, at length in TestC162UDPPropagation: an ICMP error
+// reaches the connected socket that it is about, once, and no other.
 func TestC162UDPErrors(t *testing.T) {
 	bare(t, Config{}, func(h *tester) {
 		peer := netip.AddrPortFrom(h.us, 7)

@@ -31,8 +31,15 @@ func (i *Interface) ListenUDP(network string, local netip.AddrPort) (*UDPConn, e
 func (u *UDPConn) way(to netip.Addr) (src, dst netip.Addr, h hop, err error) {
 	i := u.over(to)
 	if i == nil {
-		src, dst, _, h, err = u.stack.path(u.from(), to)
+		from := u.from()
+		if u.bind.zone != 0 && from.Is6() && from.IsLinkLocalUnicast() { // what is sent from there has no other link
+			from = from.WithZone(u.stack.zoneName(u.bind.zone))
+		}
+		src, dst, _, h, err = u.stack.path(from, to)
 		return
+	}
+	if zone, e := u.stack.zoneIndex(to.Zone()); e != nil || zone != 0 && zone != i.index {
+		return src, dst, h, syscall.EINVAL
 	}
 	dst = to.Unmap().WithZone("")
 	if dst == broadcast4 && !u.bind.addr.IsValid() && !slices.ContainsFunc(*i.addrs.Load(), func(a Addr) bool {
@@ -47,6 +54,9 @@ func (u *UDPConn) way(to netip.Addr) (src, dst netip.Addr, h hop, err error) {
 		if src, ok = v.source(dst, h); !ok {
 			err = syscall.EADDRNOTAVAIL
 		}
+	}
+	if (src.IsLoopback() || dst.IsLoopback()) && !h.ifc.loopback { // RFC 1122 §3.2.1.3 (g), RFC 4291 §2.5.3: never outside of a host
+		err = syscall.EINVAL
 	}
 	return
 }

@@ -89,8 +89,8 @@ func (u *UDPConn) SetDontFragment(on bool) error {
 func (u *UDPConn) sized(m *meta, h hop, hdr *udp.Header, n int) (bool, error) {
 	s, length := u.stack, ipHeader(m.dst)+udp.HeaderLen+n
 	whole := u.marks.whole.Load()
-	if s.paths.known.Load() && !whole && s.pathTo(m.dst).Narrow && !h.ifc.loopback {
-		m.cut = s.uncut(m)
+	if !whole {
+		s.yield(m, h)
 	}
 	if length <= minPath(m.dst) && length <= h.ifc.mtu(m.dst) {
 		return true, nil
