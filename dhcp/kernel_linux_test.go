@@ -206,22 +206,22 @@ func TestKernelDnsmasqAdvertises(t *testing.T) {
 	}
 }
 
-// dhclientScript does what a Debian host's does, but for the files of the machine.
+// dhclientScript does what a Debian host's does, but for the files of the machine, and then says so.
 const dhclientScript = `#!/bin/sh
-echo "$reason $new_ip_address $new_subnet_mask routers=$new_routers dns=$new_domain_name_servers mtu=$new_interface_mtu" >>%[1]s
 case $reason in
 BOUND|RENEW|REBIND|REBOOT) ip -4 addr replace "$new_ip_address/24" dev wb0 ;;
 RELEASE|EXPIRE|FAIL|STOP) ip -4 addr flush dev wb0 ;;
 esac
+echo "$reason $new_ip_address $new_subnet_mask routers=$new_routers dns=$new_domain_name_servers mtu=$new_interface_mtu" >>%[1]s
 `
 
 // udhcpcScript is the same for BusyBox's client.
 const udhcpcScript = `#!/bin/sh
-echo "$1 $ip $subnet routers=$router dns=$dns mtu=$mtu" >>%[1]s
 case $1 in
 bound|renew) ip -4 addr replace "$ip/24" dev wb0 ;;
 deconfig) ip -4 addr flush dev wb0; ip link set dev wb0 up ;;
 esac
+echo "$1 $ip $subnet routers=$router dns=$dns mtu=$mtu" >>%[1]s
 `
 
 // BusyBox's udhcpc of our server.

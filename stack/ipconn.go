@@ -237,7 +237,7 @@ func (c *IPConn) send(b []byte, to netip.Addr) error {
 	if len(b) < ipv4.ICMPLen {
 		return syscall.EINVAL
 	}
-	src, dst, h, err := u.way(to)
+	src, dst, h, err := u.way(u.from(), to)
 	if err != nil {
 		return err
 	}

@@ -649,6 +649,41 @@ func TestC163UDPSource(t *testing.T) {
 	})
 }
 
+// TestC163ReplySource: a socket at all addresses answers from the one that was asked, and from no other's.
+func TestC163ReplySource(t *testing.T) {
+	bare(t, Config{}, func(h *tester) {
+		u, err := h.stack.ListenUDP("udp", netip.AddrPortFrom(netip.Addr{}, 6000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asker := netip.AddrPortFrom(h.us, 7)
+		group, _ := h.group()
+		for _, c := range []struct{ asked, from netip.Addr }{
+			{h.second(), h.second()}, {h.peer, h.peer}, {netip.Addr{}, h.peer}, {group, h.peer},
+		} {
+			if n, err := u.WriteFrom([]byte("x"), c.asked, asker); n != 1 || err != nil {
+				t.Errorf("asked at %v: %d, %v", c.asked, n, err)
+			}
+			if p := h.one("a datagram"); p.src != c.from {
+				t.Errorf("asked at %v: from %v, want %v", c.asked, p.src, c.from)
+			}
+		}
+		if _, err := u.WriteFrom([]byte("x"), h.us, asker); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			t.Errorf("from another's: %v", err)
+		}
+		bound, err := h.stack.ListenUDP("udp", netip.AddrPortFrom(h.peer, 6001))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bound.WriteFrom([]byte("x"), h.second(), asker); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("from another than where it is bound: %v", err)
+		}
+		if sent := h.sent(); len(sent) != 0 {
+			t.Errorf("%d packets leave", len(sent))
+		}
+	})
+}
+
 // TestC177FlowLabel: RFC 6437: a connection's label is not zero and does not change; another's is another.
 func TestC177FlowLabel(t *testing.T) {
 	bare(t, Config{}, func(h *tester) {

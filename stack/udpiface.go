@@ -27,11 +27,10 @@ func (i *Interface) ListenUDP(network string, local netip.AddrPort) (*UDPConn, e
 	return i.stack.listenUDP(network, b)
 }
 
-// way finds the way to a destination, and the address to send from.
-func (u *UDPConn) way(to netip.Addr) (src, dst netip.Addr, h hop, err error) {
+// way finds the way to a destination, and the address to send from, where from is none.
+func (u *UDPConn) way(from, to netip.Addr) (src, dst netip.Addr, h hop, err error) {
 	i := u.over(to)
 	if i == nil {
-		from := u.from()
 		if u.bind.zone != 0 && from.Is6() && from.IsLinkLocalUnicast() { // what is sent from there has no other link
 			from = from.WithZone(u.stack.zoneName(u.bind.zone))
 		}
@@ -49,7 +48,7 @@ func (u *UDPConn) way(to netip.Addr) (src, dst netip.Addr, h hop, err error) {
 	}
 	v := u.stack.view.Load()
 	h = v.over(i, dst)
-	if src = u.from(); !src.IsValid() {
+	if src = from.WithZone(""); !src.IsValid() {
 		var ok bool
 		if src, ok = v.source(dst, h); !ok {
 			err = syscall.EADDRNOTAVAIL

@@ -117,7 +117,7 @@ type PacketInfo struct {
 	Len       int            // octets; where that is more than was asked for, the rest is lost
 }
 
-// ReadPacket reads a datagram, with what its headers say.
+// ReadPacket reads a datagram, with what its headers say. WriteFrom answers from where it went.
 func (u *UDPConn) ReadPacket(b []byte) (n int, p PacketInfo, err error) {
 	n, r, err := u.receive(b)
 	if err != nil {

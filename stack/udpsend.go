@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -63,7 +64,7 @@ func (u *UDPConn) Write(b []byte) (int, error) {
 	if !u.peer.IsValid() {
 		return 0, u.opError("write", syscall.EDESTADDRREQ)
 	}
-	return u.write(b, u.peer, nil)
+	return u.write(b, u.from(), u.peer, nil)
 }
 
 // WriteTo sends a datagram to addr, a *net.UDPAddr.
@@ -85,11 +86,34 @@ func (u *UDPConn) WriteToUDP(b []byte, addr *net.UDPAddr) (int, error) {
 
 // WriteToUDPAddrPort sends a datagram to addr.
 func (u *UDPConn) WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error) {
-	if u.peer.IsValid() {
-		return 0, &net.OpError{Op: "write", Net: u.net, Source: u.LocalAddr(), Addr: net.UDPAddrFromAddrPort(addr), Err: net.ErrWriteToConnected}
+	return u.writeFrom(b, u.from(), addr)
+}
+
+// WriteFrom is WriteToUDPAddrPort from an address of this host, for a socket that is bound to all of them: an answer is to
+// come from where the question went (RFC 1122 §4.1.3.5), and WriteFrom(b, p.To, p.From) answers what ReadPacket told as p.
+// Where from is none, or that of a group or a broadcast, the address is the one that suits. The error wraps EADDRNOTAVAIL
+// where from is not ours, EINVAL where the socket is bound to another.
+func (u *UDPConn) WriteFrom(b []byte, from netip.Addr, to netip.AddrPort) (int, error) {
+	bound := u.from()
+	from = from.Unmap()
+	v, bare := u.stack.view.Load(), from.WithZone("")
+	switch {
+	case !from.IsValid() || from.IsUnspecified() || from.IsMulticast() || slices.ContainsFunc(v.ifaces, func(i *Interface) bool { return i.broadcast(from) }):
+		from = bound
+	case bound.IsValid() && bound != bare:
+		return 0, u.opError("write", syscall.EINVAL)
+	case !v.owns(bare):
+		return 0, u.opError("write", syscall.EADDRNOTAVAIL)
 	}
-	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-	return u.write(b, addr, net.UDPAddrFromAddrPort(addr))
+	return u.writeFrom(b, from, to)
+}
+
+func (u *UDPConn) writeFrom(b []byte, from netip.Addr, to netip.AddrPort) (int, error) {
+	if u.peer.IsValid() {
+		return 0, &net.OpError{Op: "write", Net: u.net, Source: u.LocalAddr(), Addr: net.UDPAddrFromAddrPort(to), Err: net.ErrWriteToConnected}
+	}
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	return u.write(b, from, to, net.UDPAddrFromAddrPort(to))
 }
 
 // WriteMsgUDP sends a datagram; oob is ignored, and addr is nil for a connected socket.
@@ -113,8 +137,8 @@ func (u *UDPConn) WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, oo
 }
 
 // write sends b to the address to, which an error names as shown; nil: the peer's.
-func (u *UDPConn) write(b []byte, to netip.AddrPort, shown net.Addr) (int, error) {
-	err := u.send(b, to)
+func (u *UDPConn) write(b []byte, from netip.Addr, to netip.AddrPort, shown net.Addr) (int, error) {
+	err := u.send(b, from, to)
 	if err == nil {
 		return len(b), nil
 	}
@@ -124,11 +148,11 @@ func (u *UDPConn) write(b []byte, to netip.AddrPort, shown net.Addr) (int, error
 	return 0, &net.OpError{Op: "write", Net: u.net, Source: u.LocalAddr(), Addr: shown, Err: sysError("write", err)}
 }
 
-func (u *UDPConn) send(b []byte, to netip.AddrPort) error {
+func (u *UDPConn) send(b []byte, from netip.Addr, to netip.AddrPort) error {
 	if err := u.sendable(to); err != nil {
 		return err
 	}
-	src, dst, h, err := u.way(to.Addr())
+	src, dst, h, err := u.way(from, to.Addr())
 	if err != nil {
 		return err
 	}
