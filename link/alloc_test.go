@@ -54,7 +54,7 @@ func TestSwitchDoesNotAllocate(t *testing.T) {
 		{"super-segments with another tag", super, PortConfig{VLAN: 9}, PortConfig{Trunk: []uint16{9}}, gso, 1},
 		{"super-segments cut", super, PortConfig{}, PortConfig{}, PipeConfig{MTU: 1500, Queue: 4096}, 42},
 	} {
-		sw := NewSwitch(SwitchConfig{})
+		sw := NewSwitch(SwitchConfig{Storm: -1})
 		a, err := sw.Port(gso, tt.in)
 		if err != nil {
 			t.Fatal(err)
@@ -103,5 +103,32 @@ func TestSwitchFullTableDoesNotAllocate(t *testing.T) {
 	}
 	if n := len(s.stations.m); n != defaultStations {
 		t.Errorf("%d stations in the table, want %d", n, defaultStations)
+	}
+}
+
+func TestSwitchStormDoesNotAllocate(t *testing.T) {
+	sw := NewSwitch(SwitchConfig{Storm: 1})
+	p := &Port{bridge: &sw.bridge}
+	p.storm.setRate(1, 1)
+	p.learning.setRate(1, 1)
+	sw.stations.add(p)
+	r := &relay{bridge: &sw.bridge, port: p}
+	for i := range r.in {
+		r.in[i].Head = frame(ethernet.Broadcast, mac(i), "storm")
+	}
+	n := 0
+	storm := func() {
+		for i := range r.in {
+			src := mac(n)
+			copy(r.in[i].Head[6:], src[:])
+			n++
+		}
+		r.relay(r.in[:])
+	}
+	for n <= defaultStations {
+		storm()
+	}
+	if got := testing.AllocsPerRun(100, storm); got != 0 {
+		t.Errorf("%v allocations for %d frames of a storm, want 0", got, len(r.in))
 	}
 }

@@ -41,6 +41,9 @@ type Port struct {
 	counters [verdicts]atomic.Uint64
 	in, out  traffic
 
+	storm    pace // frames to several ports
+	learning pace // stations that take the place of others
+
 	heard heard // stations.mu guards it
 
 	stop    chan struct{} // closed by Close
@@ -56,6 +59,7 @@ type bridge struct {
 	start    time.Time
 	trace    func(*FrameEvent)
 	stations *stations // nil: a hub
+	storm    int       // frames a second that one port may send to several; negative: any number
 
 	ports   atomic.Pointer[[]*Port] // replaced whole, under mu
 	running sync.WaitGroup          // of all ports, those that have gone too
@@ -123,6 +127,8 @@ func (b *bridge) attach(d Device, c PortConfig) (*Port, error) {
 		d = newBacklog(d)
 	}
 	p.device, p.queues = d, d.Queues()
+	p.storm.setRate(b.storm, b.storm)
+	p.learning.setRate(relearn, relearn)
 	if b.stations != nil {
 		b.stations.add(p)
 	}

@@ -12,7 +12,8 @@ import (
 //
 // It is bounded. Where it is full, a new station takes the place of one at the port that has most, the newcomer's own if
 // there is a draw: so a flood of made-up addresses costs the port it comes from, whatever the others have learnt stays, and
-// they learn on. At that port those go first that nobody has sent to yet, which is what made-up addresses are.
+// they learn on. At that port those go first that nobody has sent to yet, which is what made-up addresses are. And no port
+// may do that for ever at any pace: beyond relearn, its newcomers are not noted, which costs far less.
 type stations struct {
 	limit int
 	age   time.Duration
@@ -95,6 +96,10 @@ const (
 	sweepPart   = 16
 )
 
+// relearn is how many stations of one port take the place of others in a second: a default table's worth, once everybody
+// behind another switch comes anew, and at half a microsecond each 2 ms.
+const relearn = defaultStations
+
 // hear notes that a frame of the station src came to a port. It is false where the station has been pinned to another.
 func (t *stations) hear(src stationKey, in *Port, now time.Duration) bool {
 	t.mu.RLock()
@@ -106,7 +111,12 @@ func (t *stations) hear(src stationKey, in *Port, now time.Duration) bool {
 		t.mu.RUnlock()
 		return true
 	}
+	crowded := s == nil && t.crowded()
 	t.mu.RUnlock()
+	if crowded && !in.learning.take(now, 1) {
+		in.count(Unlearnt, 1)
+		return true
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.learn(src, in, now)
@@ -120,7 +130,7 @@ func (t *stations) learn(src stationKey, in *Port, now time.Duration) bool {
 	s := t.m[src]
 	switch {
 	case s == nil:
-		if len(t.m)-t.pinned >= t.limit {
+		if t.crowded() {
 			t.makeRoom(in, now)
 		}
 		s = t.entry()
@@ -140,6 +150,9 @@ func (t *stations) learn(src stationKey, in *Port, now time.Duration) bool {
 	s.seen.Store(int64(now))
 	return true
 }
+
+// crowded says that there is no room for one more.
+func (t *stations) crowded() bool { return len(t.m)-t.pinned >= t.limit }
 
 func (t *stations) list(s *station) *stationList {
 	if s.known {
@@ -167,7 +180,7 @@ func (t *stations) makeRoom(in *Port, now time.Duration) {
 				t.drop(s)
 			}
 		}
-		if len(t.m)-t.pinned < t.limit {
+		if !t.crowded() {
 			return
 		}
 	}

@@ -660,9 +660,10 @@ func TestSwitchAttachAndCloseErrors(t *testing.T) {
 	})
 }
 
-// Three switches in a circle of three wires: a broadcast multiplies until all queues are full. The test is that Close ends it.
+// Two switches without storm control and three wires between them: a broadcast multiplies until all queues are full. The test
+// is that Close ends it.
 func TestSwitchStormEndsWithClose(t *testing.T) {
-	a, b := NewSwitch(SwitchConfig{}), NewSwitch(SwitchConfig{})
+	a, b := NewSwitch(SwitchConfig{Storm: -1}), NewSwitch(SwitchConfig{Storm: -1})
 	for range 3 {
 		x, y := Pipe(PipeConfig{Ethernet: true, Queue: 64})
 		if _, err := a.Attach(x, PortConfig{Name: "a"}); err != nil {

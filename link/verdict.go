@@ -17,6 +17,7 @@ const (
 	Malformed                // dropped: shorter than a header, or the source is no station's address
 	WrongVLAN                // dropped: of a VLAN that the port has nothing to do with
 	Spoofed                  // dropped: the source is pinned to another port
+	Storm                    // dropped: more came to the port for several others than SwitchConfig.Storm allows
 	Reserved                 // dropped: the destination is for one link alone
 	Sent                     // taken by the port's device
 	Full                     // dropped: the port's device had no room
@@ -27,14 +28,15 @@ const (
 	NestedTag                // dropped: without its own tag it would pass for one of another VLAN
 	Moved                    // a station was heard at this port that was at another: not about a frame
 	Evicted                  // a station at this port was forgotten to make room: not about a frame
+	Unlearnt                 // a station heard at this port was not noted, as too many had just been: not about a frame
 
 	verdicts
 )
 
 // String is the verdict in a word or two.
 func (v Verdict) String() string {
-	names := [verdicts]string{"forwarded", "flooded", "filtered", "malformed", "wrong VLAN", "spoofed", "reserved", "sent", "full",
-		"too long", "uncut", "down", "failed", "nested tag", "moved", "evicted"}
+	names := [verdicts]string{"forwarded", "flooded", "filtered", "malformed", "wrong VLAN", "spoofed", "storm", "reserved", "sent", "full",
+		"too long", "uncut", "down", "failed", "nested tag", "moved", "evicted", "unlearnt"}
 	if v < verdicts {
 		return names[v]
 	}
@@ -59,12 +61,13 @@ type PortStats struct {
 	FramesOut, OctetsOut uint64 // taken by the device
 
 	// Of the frames read: each is counted in FramesIn and in one of these.
-	Forwarded, Flooded, Filtered, Malformed, WrongVLAN, Spoofed, Reserved uint64
+	Forwarded, Flooded, Filtered, Malformed, WrongVLAN, Spoofed, Storm, Reserved uint64
 	// Of those that were to leave by this port, and did not.
 	Full, TooLong, Uncut, Down, Failed, NestedTag uint64
 
 	Stations       int    // in the table now that were heard at this port
 	Moved, Evicted uint64 // stations that came from another port; that were forgotten while they were here, to make room
+	Unlearnt       uint64 // frames whose source was not noted, as more stations had just come than the table exchanges in a second
 }
 
 // Stats counts what has passed the port so far.
@@ -74,9 +77,9 @@ func (p *Port) Stats() PortStats {
 		FramesIn: p.in.frames.Load(), OctetsIn: p.in.octets.Load(),
 		FramesOut: p.out.frames.Load(), OctetsOut: p.out.octets.Load(),
 		Forwarded: n(Forwarded), Flooded: n(Flooded), Filtered: n(Filtered), Malformed: n(Malformed),
-		WrongVLAN: n(WrongVLAN), Spoofed: n(Spoofed), Reserved: n(Reserved),
+		WrongVLAN: n(WrongVLAN), Spoofed: n(Spoofed), Storm: n(Storm), Reserved: n(Reserved),
 		Full: n(Full), TooLong: n(TooLong), Uncut: n(Uncut), Down: n(Down), Failed: n(Failed), NestedTag: n(NestedTag),
-		Moved: n(Moved), Evicted: n(Evicted),
+		Moved: n(Moved), Evicted: n(Evicted), Unlearnt: n(Unlearnt),
 	}
 	if t := p.bridge.stations; t != nil {
 		s.Stations = t.count(p)
