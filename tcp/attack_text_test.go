@@ -180,7 +180,7 @@ func TestA24TimestampPoisoning(t *testing.T) {
 }
 
 // held are how many single octets lie behind holes when an attack is measured.
-var held = []int{100, 1000, 4096, 100000}
+var held = []int{10, 100, 1000, 4096, 10000, 100000}
 
 // BenchmarkA21Smack is what an octet behind a hole costs that is not there yet, at a random place, and BenchmarkA21Again
 // one that is there already: with n of them held, as far as they are. A run ends with a new connection.
@@ -222,6 +222,37 @@ func smack(b *testing.B, again bool) {
 				}
 				put(at)
 				at++
+			}
+			b.ReportMetric(float64(t.ooo.len()), "blocks")
+		})
+	}
+}
+
+// BenchmarkA21Drain is what an octet costs that fills the first hole of many, and one behind the last that makes another.
+func BenchmarkA21Drain(b *testing.B) {
+	for _, n := range held {
+		b.Run(fmt.Sprintf("octets=%d", n), func(b *testing.B) {
+			t, now := smacked(b, new(chunks))
+			var out Segment
+			text, got := [][]byte{{'x'}}, make([]byte, 100)
+			put := func(at Seq) {
+				now += time.Microsecond
+				t.Arrive(now, &Segment{Seq: at, Ack: 101, Flags: ACK, Window: 65535, Text: text})
+				for t.Next(now, &out) {
+				}
+			}
+			end := Seq(302)
+			for ; t.ooo.len() < min(n, maxRanges-1); end += 2 {
+				put(end)
+			}
+			for first := true; b.Loop(); first = !first {
+				if first {
+					put(end)
+					end += 2
+				} else {
+					put(t.rcv.nxt)
+					t.Read(now, got)
+				}
 			}
 			b.ReportMetric(float64(t.ooo.len()), "blocks")
 		})

@@ -117,8 +117,7 @@ func (t *TCB) probeLost() int {
 	if m.size == 0 {
 		return 0
 	}
-	i := b.find(m.from)
-	if i == len(b.buf) || b.buf[i].fate&fateLost == 0 {
+	if r := b.at(b.find(m.from)); r == nil || r.fate&fateLost == 0 {
 		return 0
 	}
 	m.failed()

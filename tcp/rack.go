@@ -19,14 +19,15 @@ type rack struct {
 
 	parted bool          // a look for what is lost went through a part of the scoreboard only,
 	rest   Seq           // and goes on from here,
-	due    time.Duration // and the part before it will be all lost or delivered by then; 0: it is
+	newest time.Duration // and in the part before it this is when the last was sent that is in doubt; negative: none is
+	passed passed
 }
 
 const (
-	// walkLimit bounds the records that one acknowledgement makes us look at, to about a microsecond of work. More than
-	// that stand in front of what was sent last only where thousands of packets are in doubt, and then each
-	// acknowledgement looks at the next of them.
-	walkLimit = 1024
+	// walkLimit bounds the records that one acknowledgement makes us look at, to half a microsecond of work. A leaf of
+	// which is known that a look finds nothing counts as one. More than that are newly in doubt only where hundreds of
+	// packets are lost at once, and then each acknowledgement looks at the next of them.
+	walkLimit = 256
 	// walkAgain is when the look goes on where no acknowledgement comes: a tick of 1 ms.
 	walkAgain = time.Millisecond
 	// persistRecoveries: RFC 8985 §6.2, step 4: the reordering window stays inflated for 16 recoveries.
@@ -157,51 +158,6 @@ func (k *rack) recovered() {
 	}
 }
 
-// detect is RACK_detect_loss of RFC 8985 §6.2, step 5. It returns the octets that it finds lost, and after how long
-// more may be; 0: nothing is in doubt. It departs from it in looking at walkLimit records at a time.
-func (b *scoreboard) detect(now, window time.Duration) (lost int, again time.Duration) {
-	k := &b.rack
-	if k.rtt == 0 {
-		return 0, 0
-	}
-	i := b.head
-	if k.parted {
-		i = b.find(k.rest)
-	} else {
-		k.due = 0
-	}
-	k.parted = false
-	for end := i + walkLimit; i < len(b.buf); i++ {
-		r := &b.buf[i]
-		if i == end {
-			k.parted, k.rest = true, r.from
-			return lost, walkAgain
-		}
-		if r.fate&(fateSacked|fateLost) != 0 {
-			continue
-		}
-		if !sentAfter(k.at, k.end, r.at, r.to) {
-			if r.fate&fateAgain == 0 {
-				break // what was sent once was sent in order
-			}
-			continue
-		}
-		// a segment is lost when it was sent RACK.rtt + RACK.reo_wnd ago
-		if at := r.at + k.rtt + window; at <= now {
-			lost += b.lose(i)
-			if b.model != nil {
-				b.model.Lost(now, b.lostRun(r))
-			}
-		} else {
-			k.due = max(k.due, at)
-		}
-	}
-	if k.due == 0 {
-		return lost, 0
-	}
-	return lost, max(k.due-now, 1)
-}
-
 // armLoss starts the timer for what may yet be found lost after wait, else for the probe, else for idleness.
 func (t *TCB) armLoss(now, wait time.Duration) {
 	b := t.board
@@ -314,19 +270,21 @@ func (t *TCB) nextTail(now time.Duration, s *Segment) bool {
 // probeAgain makes s the last segment that is outstanding, once more.
 func (t *TCB) probeAgain(now time.Duration, s *Segment, mss int) {
 	b := t.board
-	i := len(b.buf) - 1
-	from := maxSeq(b.buf[i].from, t.snd.nxt-Seq(mss))
-	if from != b.buf[i].from && b.split(i, from) {
-		i++
+	p := b.last()
+	from := maxSeq(b.at(p).from, t.snd.nxt-Seq(mss))
+	if from != b.at(p).from {
+		if q, ok := b.split(p, from); ok {
+			p = b.next(q)
+		}
 	}
-	from = b.buf[i].from
+	from = b.at(p).from
 	n := min(minSeq(t.sendq.end, t.snd.nxt).From(from), mss)
 	t.fill(now, s, from, n, CauseTLP)
 	if t.finQueued && t.snd.nxt == t.sendq.end+1 && from+Seq(n) == t.sendq.end {
 		s.Flags |= FIN
 	}
 	b.tail.again, b.tail.probe = true, Block{from, s.End()}
-	b.resent(i, s.End(), now)
+	b.resent(p, s.End(), now)
 	t.snd.again++
 }
 

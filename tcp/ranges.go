@@ -6,8 +6,9 @@ import "slices"
 // nor touch. A nil *ranges is an empty set for every method but add. Everything in it stands within 2³¹ of each other.
 type ranges struct {
 	r      []Block
-	recent [4]Seq // an octet of each block that changed last, the newest first; some may have gone since
-	n      uint8  // how many of recent are meaningful
+	mem    []Block // r is a part of it, and reaches to its end with what it could hold
+	recent [4]Seq  // an octet of each block that changed last, the newest first; some may have gone since
+	n      uint8   // how many of recent are meaningful
 }
 
 // maxRanges bounds the blocks of one set. A slow start that overshoots a window of 12 MB, 500 Mbit/s over 200 ms, loses
@@ -29,27 +30,64 @@ func (x *ranges) add(b Block) bool {
 	switch {
 	case j > i:
 		x.r[i] = b
-		x.r = slices.Delete(x.r, i+1, j)
+		x.delete(i+1, j)
 	case len(x.r) >= maxRanges:
 		return false
 	default:
-		x.r = slices.Insert(x.r, i, b)
+		x.insert(i, b)
 	}
 	x.changed(octet, b)
 	return true
 }
 
+// insert makes b the block at index i. The fewer of the others move.
+func (x *ranges) insert(i int, b Block) {
+	n := len(x.r)
+	front := i < n/2
+	if front && len(x.mem) == cap(x.r) || !front && n == cap(x.r) {
+		x.centre()
+	}
+	if front {
+		lo := len(x.mem) - cap(x.r)
+		r := x.mem[lo-1 : lo+n]
+		copy(r, x.r[:i])
+		x.r = r
+	} else {
+		x.r = x.r[:n+1]
+		copy(x.r[i+1:], x.r[i:])
+	}
+	x.r[i] = b
+}
+
+// centre moves the blocks to the middle of the memory, or of twice as much where it is nearly full.
+func (x *ranges) centre() {
+	n := len(x.r)
+	if len(x.mem)-n <= n/4+2 {
+		x.mem = make([]Block, max(2*n, 8))
+	}
+	lo := (len(x.mem) - n) / 2
+	x.r = x.mem[lo : lo+copy(x.mem[lo:], x.r)]
+}
+
+// delete takes the blocks [i, j) out. The fewer of the others move.
+func (x *ranges) delete(i, j int) {
+	if i >= len(x.r)-j {
+		x.r = x.r[:i+copy(x.r[i:], x.r[j:])]
+		return
+	}
+	copy(x.r[j-i:], x.r[:i])
+	x.r = x.r[j-i:]
+}
+
 // search returns the index of the first block that ends at or behind s, which is where a block from s on belongs.
 func (x *ranges) search(s Seq) int {
-	lo, hi := 0, len(x.r)
-	for lo < hi {
-		if mid := (lo + hi) / 2; x.r[mid].Right.Less(s) {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
+	i := 0 // as many end before s
+	for n := len(x.r); n > 0; {
+		half := (n + 1) >> 1
+		i += half & x.r[i+half-1].Right.before(s)
+		n -= half
 	}
-	return lo
+	return i
 }
 
 // changed notes that octet arrived last, and has become part of b.
@@ -75,7 +113,7 @@ func (x *ranges) takeFrom(at Seq) Seq {
 	for ; i < len(x.r) && x.r[i].Left.LessEq(at); i++ {
 		at = maxSeq(at, x.r[i].Right)
 	}
-	x.r = slices.Delete(x.r, 0, i)
+	x.delete(0, i)
 	return at
 }
 

@@ -67,11 +67,11 @@ func (t *TCB) room(now time.Duration) int {
 // nextLost sends the first of what is lost again (RFC 6675 §4, NextSeg rule 1), as far as it stands in a row.
 func (t *TCB) nextLost(now time.Duration, s *Segment) bool {
 	b := t.board
-	if !t.sending() || b.revert.frto == frtoNewText {
+	if b.lost == 0 || !t.sending() || b.revert.frto == frtoNewText {
 		return false
 	}
-	i, k := b.firstLost()
-	if i < 0 {
+	p, k, ok := b.firstLost()
+	if !ok {
 		return false
 	}
 	// RFC 9293 §3.8.6: "SHOULD retransmit normally the old unacknowledged data between SND.UNA and SND.UNA+SND.WND
@@ -81,7 +81,7 @@ func (t *TCB) nextLost(now time.Duration, s *Segment) bool {
 	mss := int(t.snd.mss) - o.Len()
 	n := min(k.Right.From(seq), (t.snd.una + Seq(t.snd.wnd)).From(seq), t.quantum(t.packets(mss)))
 	room := t.room(now)
-	if i == b.head {
+	if p == b.begin() {
 		room = max(room, t.textMSS()) // the first loss is repaired whatever the window (RFC 5681 §3.2, step 3)
 	}
 	text := min(t.sendq.end.From(seq), n)
@@ -101,7 +101,7 @@ func (t *TCB) nextLost(now time.Duration, s *Segment) bool {
 	if text < n && t.finQueued {
 		s.Flags |= FIN
 	}
-	b.resent(i, s.End(), now)
+	b.resent(p, s.End(), now)
 	b.prr.send(s.Len())
 	if t.paces {
 		t.pace(now, s.Len())
@@ -260,7 +260,7 @@ func (t *TCB) keepRecover() {
 
 // newBoard makes the scoreboard.
 func (t *TCB) newBoard() {
-	t.board = &scoreboard{buf: make([]record, 0, 8), model: t.model()}
+	t.board = &scoreboard{model: t.model()}
 	t.board.rate.delivered = int64(t.textOut)
 	if t.snd.boards > 0 {
 		t.board.discount() // the one before it went since there was nothing to send

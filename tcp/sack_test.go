@@ -266,9 +266,9 @@ func TestC107TailLossProbe(t *testing.T) {
 func TestUndoOfEarlierRetransmission(t *testing.T) {
 	b := &scoreboard{}
 	b.push(0, 1000, 0)
-	b.resent(0, 1000, 950*ms)
-	b.resent(0, 1000, 1100*ms)
-	if got := b.buf[0].resent; got != 950 {
+	b.resent(b.begin(), 1000, 950*ms)
+	b.resent(b.begin(), 1000, 1100*ms)
+	if got := b.head().resent; got != 950 {
 		t.Fatalf("it was first sent again at %d, want 950", got)
 	}
 	s := sacking(t, 1, Options{HasTimestamps: true})

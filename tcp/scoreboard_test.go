@@ -6,6 +6,14 @@ import (
 	"testing"
 )
 
+// live are the records in a row.
+func (x *records) live() (all []record) {
+	for p := x.begin(); x.at(p) != nil; p = x.next(p) {
+		all = append(all, *x.at(p))
+	}
+	return all
+}
+
 // naive is a scoreboard of single octets.
 type naive struct {
 	una, nxt     Seq
@@ -54,17 +62,17 @@ func TestC102C104Scoreboard(t *testing.T) {
 					b.report(k, &d) // once more says nothing
 				}
 			case 4:
-				if b.head < len(b.buf) {
-					i := b.head + r.IntN(len(b.live()))
-					for s := b.buf[i].from; s != b.buf[i].to; s++ {
+				if outstanding > 0 {
+					p := b.find(n.una + Seq(r.IntN(outstanding)))
+					for s := b.at(p).from; s != b.at(p).to; s++ {
 						if !n.sacked[s] {
 							n.lost[s] = true
 						}
 					}
-					b.lose(i)
+					b.lose(p)
 				}
 			case 5:
-				if i, k := b.firstLost(); i >= 0 {
+				if p, k, ok := b.firstLost(); ok {
 					k.Right = k.Left + 1 + Seq(r.IntN(k.Right.From(k.Left)))
 					for s := k.Left; s != k.Right; s++ {
 						if !n.lost[s] {
@@ -72,7 +80,7 @@ func TestC102C104Scoreboard(t *testing.T) {
 						}
 						delete(n.lost, s)
 					}
-					b.resent(i, k.Right, now)
+					b.resent(p, k.Right, now)
 				}
 			}
 			if d.octets != want {
@@ -104,8 +112,8 @@ func (n *naive) check(t *testing.T, b *scoreboard, seed uint64) {
 	for s := range n.lost {
 		first = minSeq(first, s)
 	}
-	if i, k := b.firstLost(); i >= 0 != (len(n.lost) > 0) || i >= 0 && k.Left != first {
-		t.Fatalf("seed %d: the first lost is %v (%d), want %v", seed, k, i, first)
+	if _, k, ok := b.firstLost(); ok != (len(n.lost) > 0) || ok && k.Left != first {
+		t.Fatalf("seed %d: the first lost is %v (%v), want %v", seed, k, ok, first)
 	}
 	sacked := func(r record) bool { return r.fate&fateSacked != 0 }
 	if i := slices.IndexFunc(b.live(), sacked); i >= 0 && i+1 < len(b.live()) && sacked(b.live()[i+1]) {

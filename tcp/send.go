@@ -164,9 +164,9 @@ func (t *TCB) mayText(now time.Duration, queued int, fin bool, mss int) (n int, 
 }
 
 const (
-	// corkRTT is the longest round trip of a path where a part of a super-segment waits: a peer in the same machine.
-	corkRTT = 200 * time.Microsecond
-	// corkTime is how long it waits at most, should no acknowledgement come.
+	// nearRTT is the longest round trip to a peer in the same machine, beside which a system call is not short.
+	nearRTT = 200 * time.Microsecond
+	// corkTime is how long a part of a super-segment waits at most, should no acknowledgement come.
 	corkTime = time.Millisecond
 )
 
@@ -174,7 +174,7 @@ const (
 // tcp_autocorking has it wait while the device has some to send. A device here takes at once what it is given: what tells
 // of a busy path is a super-segment in flight, which on a short path will have been acknowledged soon.
 func (t *TCB) corked(now time.Duration) bool {
-	if t.paces || t.rtt.min > corkRTT || t.rtt.min == 0 {
+	if t.paces || !t.near() {
 		return false
 	}
 	if t.snd.departs == 0 {
@@ -183,13 +183,20 @@ func (t *TCB) corked(now time.Duration) bool {
 	return now < t.snd.departs
 }
 
+// near reports whether the peer is in the same machine, as the round trip tells.
+func (t *TCB) near() bool { return t.rtt.min != 0 && t.rtt.min <= nearRTT }
+
 // portion is the most text that one segment takes of what is queued; limited says that the congestion window, and not the
 // user or the peer, decides how much goes. Then a segment has half of it at most: where the path takes or loses
-// super-segments whole, the fate of one tells of the other, and while one is acknowledged the other is on its way.
+// super-segments whole, the fate of one tells of the other, and while one is acknowledged the other is on its way. To a peer
+// that is near it has most of it: fewer are then lost, and the rest tells of its fate as well.
 func (t *TCB) portion(limited bool, mss int) int {
-	n := t.quantum(t.packets(mss))
-	if half := t.cc.Window() / 2; limited && n > half {
-		n = max(half-half%mss, mss)
+	n, part := t.quantum(t.packets(mss)), t.cc.Window()/2
+	if t.near() {
+		part = t.cc.Window() / 8 * 7
+	}
+	if limited && n > part {
+		n = max(part-part%mss, mss)
 	}
 	return n
 }

@@ -9,6 +9,10 @@ type Seq uint32
 // Less reports whether s comes before o.
 func (s Seq) Less(o Seq) bool { return int32(s-o) < 0 }
 
+// before is Less as a mask: all ones where s comes before o, else 0. A search among what stands at random would guess half
+// of its branches wrong, and has none with it.
+func (s Seq) before(o Seq) int { return int(int32(s-o) >> 31) }
+
 // LessEq reports whether s comes before o or is o.
 func (s Seq) LessEq(o Seq) bool { return int32(s-o) <= 0 }
 

@@ -93,6 +93,14 @@ func TestCorked(t *testing.T) {
 	s.flush()
 	wantLengths(t, "a FIN", s.take(), 500)
 
-	s = corked(corkRTT + 1)
+	s = corked(nearRTT + 1)
 	wantLengths(t, "a longer path", s.take(), 64000, 500)
+}
+
+// TestWindowOfANearPeer: there a super-segment has seven eighths of the congestion window.
+func TestWindowOfANearPeer(t *testing.T) {
+	s := superSegments(t, 40000)
+	s.rtt.srtt, s.rtt.min = nearRTT, nearRTT
+	s.write(100000)
+	wantLengths(t, "100,000 octets, a window of 40,000", s.take(), 35000, 5000)
 }

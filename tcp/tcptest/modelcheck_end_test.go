@@ -193,7 +193,8 @@ func (e *modelEnd) checkClosed(call string, from tcp.State) {
 	case tcp.Aborted:
 		ok = e.aborted || e.released || e.closed && from == tcp.SynSent
 	case tcp.TimedOut:
-		ok = e.impatient && call == "Expire"
+		// RFC 6429 §3: one that its user has let go of may end where the peer's window stays closed.
+		ok = call == "Expire" && (e.impatient || e.released && e.Info().SndWnd == 0)
 	}
 	if !ok {
 		e.m.fail("end %d: %v becomes CLOSED in %s by %q, and nothing of that kind happened", e.k, from, call, e.Err())
