@@ -365,16 +365,16 @@ func TestA55A56RAFlood(t *testing.T) {
 		l.echoes(c, "before")
 		from := c.localAddr()
 		var before, after runtime.MemStats
-		const n = 20000
+		n := *floodOf
 		for k := range n {
 			a := l.routers[routerA]
-			router := netip.AddrFrom16([16]byte{0xfe, 0x80, 8: byte(k >> 8), 9: byte(k), 15: 7})
-			bad := advertises(netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(k >> 8), byte(k)}), 64),
-				netip.PrefixFrom(netip.AddrFrom16([16]byte{0x30, 1, 0xd, 0xb8, byte(k >> 8), byte(k)}), 64))
+			router := netip.AddrFrom16([16]byte{0xfe, 0x80, 8: byte(k >> 16), 9: byte(k >> 8), 10: byte(k), 15: 7})
+			bad := advertises(netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(k >> 16), byte(k >> 8), byte(k)}), 64),
+				netip.PrefixFrom(netip.AddrFrom16([16]byte{0x30, 1, 0xd, 0xb8, byte(k >> 16), byte(k >> 8), byte(k)}), 64))
 			bad.Servers[0], bad.NumServers = ipv6.Server{Addr: router, Lifetime: ipv6.Infinite}, 1
 			bad.Routes[0] = ipv6.Route{Prefix: bad.Prefixes[0].Prefix, Lifetime: ipv6.Infinite}
 			bad.NumRoutes, bad.HopLimit, bad.MTU, bad.Reachable, bad.Retrans = 1, uint8(k%32), uint32(k%1280), 1, 1<<32-1
-			bad.SourceLL, bad.HasSourceLL = [6]byte{2, 3, 4, 5, byte(k >> 8), byte(k)}, true
+			bad.SourceLL, bad.HasSourceLL = [6]byte{2, 3, 4, byte(k >> 16), byte(k >> 8), byte(k)}, true
 			a.ndp(l.ifc.mac, router, allNodes, bad)
 			if k%50 == 0 {
 				l.pass(5 * time.Millisecond)

@@ -75,7 +75,8 @@ func (h *tester) witness(u *UDPConn) (to ethernet.Addr) {
 // A50, A52: strangers ask for us, and we are made to look for hosts that are not there; who is in use stays in the cache, which
 // does not grow, and what waits is bounded.
 func TestA50A52NeighborFlood(t *testing.T) {
-	const strangers, size = 20_000, 1024
+	const size = 1024
+	strangers := *floodOf
 	onEthernet(t, func(h *tester) {
 		if err := h.stack.AddRoute(netip.MustParsePrefix("10.0.0.0/8"), netip.Addr{}, h.ifc); err != nil {
 			t.Fatal(err)
