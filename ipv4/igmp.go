@@ -97,7 +97,7 @@ func (m *IGMP) decodeQuery(b []byte) error {
 		m.Version, m.MaxResponse = 2, int(b[1])
 		return nil
 	case len(b) < igmpQueryLen:
-		return ErrIGMPLength // §7.1: "Query messages that do not match any of the above conditions … MUST be silently ignored"
+		return ErrIGMPLength // §7.1: "Query Messages that do not match any of the above conditions […] MUST be silently ignored"
 	}
 	n := int(binary.BigEndian.Uint16(b[10:]))
 	if len(b) < igmpQueryLen+4*n {

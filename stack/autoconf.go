@@ -232,7 +232,7 @@ func (i *Interface) solicitRouters() {
 	m := ipv6.NDP{Type: ipv6.RouterSolicitation}
 	for _, a := range *i.addrs.Load() {
 		if addr := a.Prefix.Addr(); addr.Is6() && addr.IsLinkLocalUnicast() {
-			// RFC 4429 §3.3: a router that is asked from an optimistic address must not learn its station address
+			// RFC 4429 §3.2: a router that is asked from an optimistic address must not learn its station address
 			src, m.SourceLL, m.HasSourceLL = addr, i.mac, a.State == AddrValid
 			break
 		}

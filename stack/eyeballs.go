@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// attemptDelay is how long one address of a name has before the next is tried as well. RFC 8305 §5: "A
+// attemptDelay is how long one address of a name has before the next is tried as well. RFC 8305 §5: "One
 // recommended value for a default delay is 250 milliseconds."
 const attemptDelay = 250 * time.Millisecond
 

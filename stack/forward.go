@@ -35,10 +35,11 @@ func (s *Stack) SetForwarding(f Forwarding) {
 
 // transit is what the goroutine that reads a queue needs where packets are passed on or judged.
 type transit struct {
-	wall   *wall           // that has seen the packet arrive; nil: none
-	judged firewall.Packet // as the wall sees it
-	before [maxBefore]byte // how the packet at hand began before the wall changed it
-	relay  relay
+	wall    *wall           // that has seen the packet arrive; nil: none
+	judged  firewall.Packet // as the wall sees it
+	before  [maxBefore]byte // how the packet at hand began before the wall changed it
+	relay   relay
+	refused uint64
 }
 
 // maxBefore is as much of a packet as translation changes: an IPv6 header with some extensions, and the ports and the
@@ -221,8 +222,9 @@ func (i *Interface) tellNoRoute(now time.Duration, in *inbox, h *hop) {
 	}
 }
 
-// undelivered tells the senders of frames that waited for a neighbour which does not answer. RFC 1812 §4.3.3.1: "A router MUST
-// generate Destination Unreachable messages". Frames of our own are for the sockets to know.
+// undelivered tells the senders of frames that waited for a neighbour which does not answer. RFC 1812 §4.3.3.1: where there is
+// no path to the host, "the router MUST generate a Destination Unreachable", of code 1. Frames of our own are for the sockets
+// to know.
 func (i *Interface) undelivered(now time.Duration, w *parked) {
 	v := i.stack.view.Load()
 	if !v.forwarding.Enabled || len(w.packets) == 0 {

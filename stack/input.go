@@ -141,7 +141,7 @@ func (i *Interface) inputIPv4(now time.Duration, in *inbox, b []byte) {
 	}
 	m.group = m.group || bcast
 	// RFC 1122 §3.2.1.3 (a): 0.0.0.0 is sent only "as part of an initialization procedure by which the host learns its own IP
-	// address", which is over UDP, and by broadcast. RFC 9776 §4.2.13 lets such hosts report groups, and RFC 4541 §2.1.1
+	// address", which is over UDP, and by broadcast. RFC 9776 §4.2.14 lets such hosts report groups, and RFC 4541 §2.1.1
 	// switches ask for them.
 	if !i.validSource(m.src) && !(m.src.IsUnspecified() && (m.dst == broadcast4 && h.Protocol == ipv4.ProtoUDP || h.Protocol == ipv4.ProtoIGMP)) {
 		in.drop(BadSource)

@@ -141,8 +141,8 @@ func (i *Interface) reread(now time.Duration) {
 
 // returned is called when the link is back, perhaps to another network: neighbours are asked for again, and our addresses
 // announced. RFC 4862 §5.4: duplicate address detection is performed "prior to assigning" an address, and Linux and BSD
-// take the return of a link for that; RFC 5227 §2.1.1 has IPv4 probe "when a link-state change signals the presence of a
-// newly connected cable", of which we do the announcement.
+// take the return of a link for that; RFC 5227 §2.1 has IPv4 probe "when a link-state change signals that an
+// Ethernet cable has been connected", of which we do the announcement.
 func (i *Interface) returned(now time.Duration) {
 	if back := i.back.Swap(nil); back != nil {
 		close(*back)

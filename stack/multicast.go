@@ -199,7 +199,7 @@ func (i *Interface) igmpFrame(m *groups.Message) []byte {
 	b, at := i.frame(igmpHeader+ipv4.IGMPLen+len(msg.Records), m.Dst, ethernet.TypeIPv4)
 	src, ok := i.stack.view.Load().source(m.Dst, hop{ifc: i})
 	if !ok {
-		src = netip.IPv4Unspecified() // §4.2.13 of RFC 3376: "The IP source address of 0.0.0.0 may be used by hosts that do not yet have one"
+		src = netip.IPv4Unspecified() // RFC 9776 §4.2.14: "may be used by a system that has not yet acquired an IP address"
 	}
 	h := ipv4.Header{TOS: 0xc0, Length: len(b) - at, DF: true, TTL: 1, Protocol: ipv4.ProtoIGMP, Src: src, Dst: m.Dst,
 		Options: []byte{ipv4.OptionRouterAlert, 4, 0, 0}}

@@ -79,7 +79,7 @@ func (i *Interface) solicited(now time.Duration, in *inbox, n *ipv6.NDP) {
 		return
 	}
 	reply := ipv6.NDP{Type: ipv6.NeighborAdvertisement, Target: n.Target, Solicited: true, TargetLL: i.mac, HasTargetLL: true,
-		// RFC 4429 §3.3: "A node MUST ensure that NAs regarding an Optimistic Address have the Override flag cleared".
+		// RFC 4429 §3.3: "the reply MUST have the Override flag cleared (O=0)" while the address is optimistic.
 		Override: state == AddrValid, Router: i.stack.view.Load().forwarding.Enabled}
 	if m.src.IsUnspecified() { // duplicate address detection, somebody's or our own come back
 		if n.HasNonce && i.dad.ours(n.Target, n.Nonce) { // RFC 7527 §4.2: a loop in the network
@@ -102,7 +102,7 @@ func (i *Interface) solicited(now time.Duration, in *inbox, n *ipv6.NDP) {
 		i.neigh.update(now, neighbor.Message{IP: m.src, HW: n.SourceLL, HasHW: true, Kind: neighbor.NS})
 	}
 	// The answer goes to the station that the question came from, whatever the cache knows: a host that is optimistic itself
-	// asks without its link-layer address (RFC 4429 §3.3), and two of them would wait for each other.
+	// asks without its link-layer address, and two of them would wait for each other.
 	i.sendNDP(m.station, n.Target, m.src, &reply)
 }
 

@@ -251,8 +251,8 @@ func (i *Interface) solicit(q neighbor.Solicit) {
 		return
 	}
 	m := ipv6.NDP{Type: ipv6.NeighborSolicitation, Target: q.IP}
-	// RFC 4429 §3.3: "A node MUST NOT use an Optimistic Address as the source address of a Neighbor Solicitation" with a
-	// source link-layer option; so the option is left out.
+	// RFC 4429 §3.2: "A node MUST NOT use an Optimistic Address as the source address of a Neighbor Solicitation." It departs
+	// from that in leaving out the option with our link-layer address alone, which is what changes neighbours' caches (§2.2).
 	if i.stateOf(src) == AddrValid {
 		m.SourceLL, m.HasSourceLL = i.mac, true
 	}

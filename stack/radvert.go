@@ -104,8 +104,9 @@ func (i *Interface) advertises() bool {
 	return i.advert.conf != nil
 }
 
-// routerSolicited brings the next advertisement forward. RFC 4861 §6.2.6: "a router MUST delay a response … by a random time
-// between 0 and MAX_RA_DELAY_TIME seconds", and sends no two to all nodes within MIN_DELAY_BETWEEN_RAS.
+// routerSolicited brings the next advertisement forward. RFC 4861 §6.2.6: "Router Advertisements sent in response
+// to a Router Solicitation MUST be delayed by a random time between 0 and MAX_RA_DELAY_TIME seconds", and no two go to all
+// nodes within MIN_DELAY_BETWEEN_RAS.
 func (i *Interface) routerSolicited(now time.Duration) {
 	a := &i.advert
 	a.Lock()
@@ -135,7 +136,7 @@ func (i *Interface) tickAdvert(now time.Duration) {
 	var due *AdvertConfig
 	if now >= a.next {
 		due, a.last = a.conf, now
-		// RFC 4861 §6.2.4: "the timer is set to a uniformly distributed random value between the interface's configured
+		// RFC 4861 §6.2.4: "the timer is reset to a uniformly distributed random value between the interface's configured
 		// MinRtrAdvInterval and MaxRtrAdvInterval", of which the least is a third.
 		wait := a.conf.Interval - time.Duration(i.stack.secret.random()%uint64(a.conf.Interval*2/3))
 		if a.sent++; a.sent < initialAdverts {

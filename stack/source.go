@@ -60,7 +60,7 @@ func preferSource(a, b *Addr, dst, via netip.Addr) bool {
 	} else if sy < sx {
 		return sy < sd
 	}
-	// Rule 3, "Avoid deprecated addresses"; RFC 4429 §3.1 has optimistic ones treated the same. Rule 4 is of Mobile IP.
+	// Rule 3, "Avoid deprecated addresses"; RFC 4429 §2.1 has optimistic ones treated the same. Rule 4 is of Mobile IP.
 	if p, q := a.Deprecated || a.State == AddrOptimistic, b.Deprecated || b.State == AddrOptimistic; p != q {
 		return q
 	}

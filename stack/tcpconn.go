@@ -56,7 +56,7 @@ func (s *Stack) newConn(f *tcp.Flow, t *tcp.TCB) *TCPConn {
 	c := &TCPConn{stack: s, tcb: t, flow: *f, linger: -1}
 	c.timer.Value = c
 	if !fromFlow(f.Remote).Is4() {
-		c.label = uint32(s.hash(f))&0xfffff | 1 // RFC 6437 §3: 20 bits, "SHOULD be … not zero"
+		c.label = uint32(s.hash(f))&0xfffff | 1 // RFC 6437 §3: 20 bits of a hash; zero means no label
 	}
 	return c
 }

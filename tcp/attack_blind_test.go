@@ -125,7 +125,7 @@ func TestA9ZeroWindowHolder(t *testing.T) {
 	}
 }
 
-// TestA9AbortFreesAll: RFC 6429 §3: that a peer keeps its window closed for ever need not be borne: an abort frees all.
+// TestA9AbortFreesAll: RFC 6429 §4: that a peer keeps its window closed for ever need not be borne: an abort frees all.
 func TestA9AbortFreesAll(t *testing.T) {
 	m := &counted{}
 	c := plain()

@@ -13,7 +13,8 @@ type cubic struct {
 	timedOut  bool    // the timer expired, and nothing was acknowledged since
 	afterRTO  bool    // in the slow start that follows a timeout
 	growing   bool    // the epoch has begun
-	wMax      float64 // W_max: octets where the last reduction was; 0: there was none
+	before    int32   // cwnd_prior: octets at the last reduction; 0: there was none
+	wMax      float64 // W_max: that, or less of it for fast convergence
 	wEst      float64 // W_est: what Reno would have, in octets
 	origin    float64 // W_max as it is used in this epoch, in octets
 	carry     float64 // octets that the window is due, less than one
@@ -28,6 +29,7 @@ type cubic struct {
 // cubicPrior is the state before the last reduction (RFC 9438 §4.9).
 type cubicPrior struct {
 	cwnd, ssthresh int32
+	before         int32
 	wMax, wEst     float64
 	origin         float64
 	k, epoch       time.Duration
@@ -38,7 +40,7 @@ const (
 	// cubicC and cubicBeta: RFC 9438 §4.1, C and β_cubic, with their values of §5.1 and §4.6.
 	cubicC    = 0.4
 	cubicBeta = 0.7
-	// cubicMarked is β_cubic where a mark came in congestion avoidance: RFC 8511 §4, as the queue is a short one then.
+	// cubicMarked is β_cubic where a mark came in congestion avoidance: RFC 8511 §3.1, as the queue is a short one then.
 	cubicMarked = 0.85
 	// cubicAlpha: RFC 9438 §4.3: 3 * (1 - β_cubic) / (1 + β_cubic) makes W_est as aggressive as Reno.
 	cubicAlpha = 3 * (1 - cubicBeta) / (1 + cubicBeta)
@@ -125,9 +127,9 @@ func (q *cubic) avoid(now time.Duration, n int32, rtt time.Duration) {
 	}
 	cwnd, acked := float64(q.cwnd)+q.carry, float64(n)
 	t := now - q.epoch
-	// RFC 9438 §4.3, Figure 4: W_est = W_est + α_cubic * segments_acked / cwnd; from where the last reduction was, α is 1
+	// RFC 9438 §4.3, Figure 4: W_est = W_est + α_cubic * segments_acked / cwnd; from cwnd_prior on, α is 1
 	alpha := cubicAlpha
-	if q.wEst >= q.wMax {
+	if q.wEst >= float64(q.before) {
 		alpha = 1
 	}
 	q.wEst += alpha * float64(q.mss) * acked / cwnd
@@ -151,8 +153,9 @@ func (q *cubic) reduce(s Sample) {
 	if q.prior == nil {
 		q.prior = new(cubicPrior)
 	}
-	*q.prior = cubicPrior{q.cwnd, q.ssthresh, q.wMax, q.wEst, q.origin, q.k, q.epoch, q.growing}
+	*q.prior = cubicPrior{q.cwnd, q.ssthresh, q.before, q.wMax, q.wEst, q.origin, q.k, q.epoch, q.growing}
 	// RFC 9438 §4.7, fast convergence: below the last W_max, it becomes cwnd * (1 + β_cubic) / 2.
+	q.before = q.cwnd
 	cwnd := float64(q.cwnd)
 	if cwnd < q.wMax {
 		q.wMax = cwnd * (1 + cubicBeta) / 2
@@ -194,7 +197,7 @@ func (q *cubic) Undo(time.Duration) {
 		return
 	}
 	q.cwnd, q.ssthresh = max(q.cwnd, p.cwnd), p.ssthresh
-	q.wMax, q.wEst, q.origin, q.k, q.epoch, q.growing = p.wMax, p.wEst, p.origin, p.k, p.epoch, p.growing
+	q.before, q.wMax, q.wEst, q.origin, q.k, q.epoch, q.growing = p.before, p.wMax, p.wEst, p.origin, p.k, p.epoch, p.growing
 	q.prior, q.timedOut, q.afterRTO = nil, false, false
 	q.hystart = hystart{done: p.ssthresh != 0} // the first slow start goes on, and its end is looked for again
 }

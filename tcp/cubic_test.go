@@ -125,6 +125,33 @@ func TestCubicFastConvergence(t *testing.T) {
 	wantWindow(t, q, "smaller segments", 1000, 2*mss)
 }
 
+// TestC97CubicFriendlyPace: RFC 9438 §4.3: W_est grows by α_cubic segments a round trip up to the window of the last reduction,
+// and by one from there on. Fast convergence, which lowers W_max, must not make it grow faster (cwnd_prior).
+func TestC97CubicFriendlyPace(t *testing.T) {
+	for _, last := range []float64{90 * mss, 110 * mss} { // the W_max before: without and with fast convergence
+		q, now := NewCubic(mss).(*cubic), time.Duration(0)
+		q.cwnd, q.ssthresh, q.wMax = 100*mss, 50*mss, last
+		q.Loss(now, Sample{InFlight: 100 * mss})
+		for q.cwnd < 110*mss && now < 10*time.Second {
+			from := q.cwnd
+			round(q, &now, 10*ms, true)
+			want := cubicAlpha
+			switch at := q.cwnd / mss; {
+			case at == 99 || at == 100:
+				continue // from one pace to the other
+			case at > 100:
+				want = 1
+			}
+			if grown := float64(q.cwnd-from) / mss; grown < want*0.8 || grown > want*1.2 {
+				t.Errorf("W_max was %v: at %d segments the window grows by %.2f a round trip, want %.2f", last/mss, from/mss, grown, want)
+			}
+		}
+		if q.cwnd < 110*mss {
+			t.Errorf("W_max was %v: %d segments after 10 s", last/mss, q.cwnd/mss)
+		}
+	}
+}
+
 // TestC98HyStart: RFC 9406: slow start ends where the round trip grows by an eighth, without a loss, after five rounds
 // of slower growth; and goes on where it grew for a moment only.
 func TestC98HyStart(t *testing.T) {

@@ -5,8 +5,8 @@ import "time"
 // hystart is HyStart++, RFC 9406: slow start ends where the round trip grows, before the queue overflows. Rounds are
 // counted in octets: one ends when as much was acknowledged as the window held when it began.
 //
-// It departs from RFC 9406 in that slow start also ends where a round's acknowledgements come without a pause for half of
-// the shortest round trip, as in Linux's CUBIC: half of what the path holds was then delivered in a row, and as much again
+// It departs from RFC 9406 in that slow start also ends where acknowledgements come without a pause for half of the
+// shortest round trip, as in Linux's CUBIC: half of what the path holds was then delivered in a row, and as much again
 // is on its way (Ha and Rhee, Taming the elephants: New TCP slow start, 2011). The round trip of a round's first packets
 // tells of what was in flight two windows ago, and a queue of one bandwidth-delay product overflows before it grows.
 type hystart struct {
@@ -18,7 +18,7 @@ type hystart struct {
 	last, now    time.Duration // the least RTT of the last round and of this one; 0: none
 	baseline     time.Duration // the RTT for which conservative slow start was entered
 	least        time.Duration // the shortest RTT of all; 0: none
-	began, train time.Duration // when the round began, and until when its acknowledgements came without a pause
+	began, train time.Duration // since when, and until when, acknowledgements have come without a pause
 }
 
 // The constants of RFC 9406 §4.3.
@@ -48,7 +48,6 @@ func (h *hystart) acked(now time.Duration, q *cubic, n int32, s Sample, limited 
 	}
 	if h.left <= 0 { // a new round
 		h.last, h.now, h.samples = h.now, 0, 0
-		h.began, h.train = now, now
 		h.left = max(int32(min(s.InFlight, maxCwnd)), hystartLeastRound)
 		if h.conservative {
 			// RFC 9406 §4.2: after CSS_ROUNDS rounds, congestion avoidance begins with ssthresh = cwnd.
@@ -89,14 +88,13 @@ func (h *hystart) acked(now time.Duration, q *cubic, n int32, s Sample, limited 
 	return false
 }
 
-// inARow reports whether the round's acknowledgements have come without a pause for half a round trip. Where the window is
-// not used, they follow the user and not the path.
+// inARow reports whether acknowledgements have come without a pause for half a round trip. Where the window is not used,
+// they follow the user and not the path. Linux looks within a round only; but a recovery that was undone leaves rounds
+// that begin in the midst of what comes in a row.
 func (h *hystart) inARow(now time.Duration, used bool) bool {
-	if now-h.train > trainPause {
-		return false // for the rest of the round
+	if !used || now-h.train > trainPause {
+		h.began = now
 	}
-	if h.train = now; !used {
-		h.train = now - trainPause - 1
-	}
-	return used && h.least >= trainRTT && now-h.began > h.least/2
+	h.train = now
+	return h.least >= trainRTT && now-h.began > h.least/2
 }

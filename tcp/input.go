@@ -9,7 +9,8 @@ const (
 	// tcp_invalid_ratelimit. Two peers that find each other's acknowledgements unacceptable would else never stop.
 	oowInterval = 500 * time.Millisecond
 	// challengeLimit is how many challenge ACKs one connection sends a second. RFC 5961 §7 wants them limited; a limit
-	// that connections share would tell an attacker about the others (CVE-2016-5696). Ten is the RFC's example.
+	// that connections share would tell an attacker about the others (CVE-2016-5696). Ten is the RFC's
+	// example, which has them in five seconds.
 	challengeLimit = 10
 	// pawsIdle: RFC 7323 §5.5, "24 days", after which TS.Recent says nothing any more.
 	pawsIdle = 24 * 24 * time.Hour
@@ -147,7 +148,7 @@ func (t *TCB) checkPAWS(now time.Duration, a *arrival, ev *Event) bool {
 	return true
 }
 
-// recent keeps TS.Recent. RFC 7323 §4.3 (2): "If SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent, then SEG.TSval
+// recent keeps TS.Recent. RFC 7323 §4.3 (2): "If: SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent then SEG.TSval
 // is copied to TS.Recent". It departs from §5.3 in coming behind the check of ACK, so that a blind segment cannot
 // set it.
 func (t *TCB) recent(now time.Duration, a *arrival) {
@@ -264,7 +265,7 @@ func (t *TCB) checkRST(now time.Duration, a *arrival, ev *Event) bool {
 		return true
 	}
 	// RFC 5961 §3.2: "If the RST bit is set and the sequence number does not exactly match the next expected sequence
-	// value, yet is within the current receive window, TCP MUST send an acknowledgment (challenge ACK)."
+	// value, yet is within the current receive window […], TCP MUST send an acknowledgment (challenge ACK)."
 	if a.Seq != t.rcv.nxt {
 		t.challenge(now)
 		*ev = DropRST.event()

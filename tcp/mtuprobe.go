@@ -7,8 +7,8 @@ import "time"
 // is in use.
 
 const (
-	// searchBase is the MSS to fall back to, for IPv4: RFC 4821 §7.2 begins to search at 1,024 octets. For IPv6 it is what
-	// every link carries, Config.DefaultMSS.
+	// searchBase is the MSS to fall back to, for IPv4: RFC 4821 §7.2 begins to search with packets of 1,024 octets, and
+	// Linux's tcp_base_mss with an MSS of that. For IPv6 it is what every link carries, Config.DefaultMSS.
 	searchBase = 1024
 	// searchStep is how near the two ends come before the search is over: Linux's tcp_probe_threshold.
 	searchStep = 8
@@ -111,7 +111,7 @@ func (t *TCB) probeArrived() {
 }
 
 // probeLost sees whether a probe is among what was just found lost, and returns how many octets of that it is: they say that
-// it was too long, and nothing about congestion, so the congestion window stays (RFC 4821 §7.6.1).
+// it was too long, and nothing about congestion, so the congestion window stays (RFC 4821 §7.6.2).
 func (t *TCB) probeLost() int {
 	m, b := t.search, t.board
 	if m.size == 0 {

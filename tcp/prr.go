@@ -10,20 +10,20 @@ type prr struct {
 	room int // sndcnt, less what was sent since: octets that may be sent now
 }
 
-// begin is the initialisation of RFC 9937 §6: what SACK had reported before this acknowledgement is no part of RecoverFS,
+// begin is the initialisation of RFC 9937 §6.1: what SACK had reported before this acknowledgement is no part of RecoverFS,
 // for it will not count as delivered. total and sacked are the scoreboard's, the acknowledgement in d taken in.
 func (p *prr) begin(d *delivery, total, sacked int) {
 	*p = prr{base: max(total-sacked+d.octets, 1)}
 }
 
-// delivered is what RFC 9937 §6 does on every acknowledgement in recovery. pipe is what is in flight now.
+// delivered is what RFC 9937 §6.2 does on every acknowledgement in recovery. pipe is what is in flight now.
 func (p *prr) delivered(d *delivery, pipe, ssthresh, mss int) {
 	p.got += d.octets
 	if pipe > ssthresh {
 		p.room = int((int64(p.got)*int64(ssthresh)+int64(p.base)-1)/int64(p.base)) - p.out
 	} else {
 		p.room = max(p.got-p.out, d.octets)
-		// RFC 9937 §5: SafeACK is true when SND.UNA advances and the acknowledgement indicates no further loss.
+		// RFC 9937 §4: SafeACK is true when SND.UNA advances and the acknowledgement indicates no further loss.
 		if d.advanced && d.lost == 0 {
 			p.room += mss
 		}

@@ -45,7 +45,7 @@ type pending uint8
 
 const (
 	pendingNone    pending = iota
-	pendingReorder         // RFC 8985 §6.3: what may be reordered becomes lost
+	pendingReorder         // RFC 8985 §6.2, step 5: what may be reordered becomes lost
 	pendingProbe           // the PTO of RFC 8985 §7.2
 	pendingIdle            // the scoreboard goes: nothing was in flight for an RTO, or some
 )
@@ -300,7 +300,7 @@ func (t *TCB) probeAcked(a *arrival, d *delivery) bool {
 	case d.dsack && d.duplicate == p.probe:
 		p.sent = false // both came: nothing was lost
 	case p.end.Less(t.snd.una):
-		// RFC 8985 §7.4.1: what followed the probe was acknowledged, and nobody said that the probe came twice.
+		// RFC 8985 §7.4.2: what followed the probe was acknowledged, and nobody said that the probe came twice.
 		p.sent = false
 		return true
 	case !d.advanced && a.len == 0 && a.Options.Blocks == 0:

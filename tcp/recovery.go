@@ -17,7 +17,7 @@ func (t *TCB) duplicate(now time.Duration, a *arrival) {
 	t.snd.dups = min(t.snd.dups, 254) + 1
 	switch {
 	case t.snd.recovering:
-		// RFC 6582 §3.2 step 3: "For each additional duplicate ACK received […], increment cwnd by SMSS"
+		// RFC 5681 §3.2 step 4: "For each additional duplicate ACK received […], cwnd MUST be incremented by SMSS."
 		// It departs from that in a bound: the duplicates that the flight at the loss can make are worth twice what the
 		// window is now, about. What is more was made up, or it is text that the next window may send.
 		if n := t.snd.inflated + int32(mss); int(n) <= 2*t.cc.Window() {

@@ -120,7 +120,7 @@ func (t *TCB) storeAhead(a *arrival, from, end Seq) bool {
 	if from.Less(got) && !t.ooo.add(Block{from, got}) {
 		got = from // too many holes: the peer sends it again
 	}
-	// RFC 5681 §4.2: "A TCP receiver SHOULD send an immediate duplicate ACK when an out-of-order segment arrives."
+	// RFC 5681 §3.2: "A TCP receiver SHOULD send an immediate duplicate ACK when an out-of-order segment arrives."
 	t.ackNow(CauseAck)
 	t.out.dup = true
 	return got == end

@@ -99,7 +99,7 @@ func (t *TCB) probeWindow(now time.Duration) {
 	t.out.probe = CauseWindowProbe
 	wait := backedOff(t.rto(), t.snd.probes)
 	if t.released && wait == maxRTO {
-		// RFC 6429 §3: a connection in the persist state may be aborted. The peer has had minutes to open its window, and nobody
+		// RFC 6429 §4: a connection in the persist state may be aborted. The peer has had minutes to open its window, and nobody
 		// is left who could lose patience with it.
 		t.sendReset(t.snd.nxt, true)
 		t.giveUp()
@@ -185,8 +185,8 @@ func (t *TCB) expireKeepAlive(now time.Duration) {
 
 // Notify takes an ICMP error that quotes a segment of ours which began at sequence number at.
 func (t *TCB) Notify(now time.Duration, at Seq, n Notice) Event {
-	// RFC 5927 §4.1: "TCP SHOULD check that the TCP sequence number contained in the payload of the ICMP error message
-	// is within the range SND.UNA =< SEG.SEQ < SND.NXT."
+	// RFC 5927 §4.1 has implementations "check that the TCP sequence number contained in the payload of the ICMP error
+	// message is within the range SND.UNA =< SEG.SEQ < SND.NXT."
 	if t.state == Closed || !at.In(t.snd.una, t.snd.nxt) {
 		return DropNotice.event()
 	}

@@ -57,10 +57,10 @@ func (t *TCB) spurious(d *delivery, probe bool) bool {
 	if d.dsack && !probe && r.from.LessEq(d.duplicate.Left) && d.duplicate.Right.LessEq(t.snd.nxt) {
 		r.left -= d.duplicate.Right.From(d.duplicate.Left)
 		if r.again && r.left <= 0 {
-			return true // RFC 3708 §2: all that was sent again arrived twice
+			return true // RFC 3708 §3, B.1: all that was sent again arrived twice
 		}
 	}
-	// RFC 3522 §3.2 step 5: the first acknowledgement that covers the retransmission echoes a timestamp from before it. What
+	// RFC 3522 §3.2 step 4: the first acknowledgement that covers the retransmission echoes a timestamp from before it. What
 	// a recovery before this one had sent again is acknowledged with an old timestamp as well, and says nothing.
 	if d.headAgain && d.advanced && d.hasEcho && r.stamped && int32(d.echo-r.stamp) < 0 &&
 		int16(d.headResent-uint16(r.stamp)) >= 0 {

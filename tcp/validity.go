@@ -9,11 +9,11 @@ type validity struct {
 	since time.Duration // 0: it is in use
 }
 
-// nonValidated is the NVP of RFC 7661 §4.4: "The NVP MUST NOT exceed five minutes".
+// nonValidated is the NVP of RFC 7661 §4.4: "The NVP SHOULD NOT exceed five minutes".
 const nonValidated = 5 * time.Minute
 
 // limited reports whether the congestion window, and not the user or the peer's window, held the sender back. A window
-// that is not used says nothing about the path, and does not grow. RFC 7661 §4.2 takes it for used from a half on, and
+// that is not used says nothing about the path, and does not grow. RFC 7661 §4.3 takes it for used from a half on, and
 // so does Linux in slow start, for acknowledgements come in lumps.
 func (s *Sample) limited(cwnd int32) bool { return !s.AppLimited && 2*s.InFlight >= int(cwnd) }
 

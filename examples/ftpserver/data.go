@@ -93,7 +93,7 @@ func (s *session) data() (*stack.TCPConn, error) {
 	defer cancel()
 	peer, listener := addr(s.control.RemoteAddr()), s.listener
 	if listener == nil {
-		// RFC 959 §3.2: "The default data port is the port adjacent to the control connection port (i.e., L-1)."
+		// RFC 959 §3.2: "The server-process default data port is the port adjacent to the control connection port (i.e., L-1)."
 		from := netip.AddrPortFrom(addr(s.control.LocalAddr()), 20)
 		return s.host.DialTCP(ctx, "tcp", from, netip.AddrPortFrom(peer, s.active))
 	}

@@ -57,9 +57,9 @@ func pick(a, b []netip.Addr, in bool) []netip.Addr {
 // union is what is in a or b.
 func union(a, b []netip.Addr) []netip.Addr { return sorted(slices.Concat(a, b)) }
 
-// merge makes one filter of those of all sockets. RFC 9776 §3.2: "if any such record has a filter mode of EXCLUDE, then the
-// filter mode of the interface record is EXCLUDE, and the source list of the interface record is the intersection of the source
-// lists of all socket records in EXCLUDE mode, minus those source addresses that appear in any of the socket records in INCLUDE
+// merge makes one filter of those of all sockets. RFC 9776 §3.2: "if any such record has a filter-mode of EXCLUDE, then the
+// filter-mode of the interface record is EXCLUDE, and the source-list of the interface record is the intersection of the
+// source-lists of all socket records in EXCLUDE mode, minus those source addresses that appear in any socket record in INCLUDE
 // mode." Otherwise it is the union of all.
 func merge(sockets map[uint64]Filter) Filter {
 	var wanted, refused []netip.Addr

@@ -338,7 +338,7 @@ func TestAnnounce(t *testing.T) {
 	})
 }
 
-// RFC 9776 §4.2.16: what does not fit into one report goes into several, but sources that are excluded only as far as they fit.
+// RFC 9776 §4.2.17: what does not fit into one report goes into several, but sources that are excluded only as far as they fit.
 func TestPacking(t *testing.T) {
 	both(t, func(p *protocol) {
 		p.h.config.MaxSources = 300

@@ -25,8 +25,9 @@ func (h *Host) Query(now time.Duration, q *Query) {
 			h.interval = q.Interval
 		}
 	case q.Version > 0 && q.Version < h.newest() && (general || h.config.IPv6):
-		// RFC 9776 §8.12: "This value MUST be ((the Robustness Variable) times (the Query Interval in the last Query received))
-		// plus (one Query Response Interval)."
+		// RFC 9777 §9.12: "This value MUST be ([Robustness Variable] times [Query Interval] in the last Query received) plus
+		// ([Query Response Interval])." For IPv4 it is RFC 3376 §8.12's and departs from RFC 9776 §8.12, which adds ten times
+		// the Max Response Time of the query.
 		h.older[q.Version] = now + time.Duration(h.robustness)*h.interval + responseInterval
 		h.turn(now)
 	}
@@ -221,7 +222,7 @@ func (g *group) told() []Record {
 	return all
 }
 
-// pack puts records into reports of at most room octets. RFC 9776 §4.2.16: a record that is too long for one "is split into
+// pack puts records into reports of at most room octets. RFC 9776 §4.2.17: a record that is too long for one "is split into
 // multiple Group Records", but of one that excludes sources only the first part is sent.
 func (h *Host) pack(all []Record, room int) {
 	m := Message{Type: ipv4.IGMPReportV3, Dst: reportsV3}
@@ -304,8 +305,8 @@ func (h *Host) allRouters() netip.Addr {
 }
 
 var (
-	reportsV3   = netip.AddrFrom4([4]byte{224, 0, 0, 22}) // RFC 9776 §4.2.14
-	reportsMLD2 = netip.MustParseAddr("ff02::16")         // RFC 9777 §5.2.14
+	reportsV3   = netip.AddrFrom4([4]byte{224, 0, 0, 22}) // RFC 9776 §4.2.15
+	reportsMLD2 = netip.MustParseAddr("ff02::16")         // RFC 9777 §5.2.15
 	allRouters4 = netip.AddrFrom4([4]byte{224, 0, 0, 2})
 	allRouters6 = netip.MustParseAddr("ff02::2")
 )

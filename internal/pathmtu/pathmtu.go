@@ -15,7 +15,8 @@ const (
 	// MinIPv4 is how small a router can make our packets, whatever it says: Linux's net.ipv4.route.min_pmtu. RFC 791 would
 	// allow 68, and one forged message would then make a connection send forty times the packets.
 	MinIPv4 = 552
-	// MinIPv6: RFC 8201 §4: "A node MUST NOT reduce its estimate of the Path MTU below the IPv6 minimum link MTU."
+	// MinIPv6: RFC 8201 §4: "A node must not reduce its estimate of the Path MTU below the IPv6 minimum link MTU on receipt
+	// of a Packet Too Big message."
 	MinIPv6 = 1280
 )
 

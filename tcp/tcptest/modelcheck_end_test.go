@@ -193,7 +193,7 @@ func (e *modelEnd) checkClosed(call string, from tcp.State) {
 	case tcp.Aborted:
 		ok = e.aborted || e.released || e.closed && from == tcp.SynSent
 	case tcp.TimedOut:
-		// RFC 6429 §3: one that its user has let go of may end where the peer's window stays closed.
+		// RFC 6429 §4: one that its user has let go of may end where the peer's window stays closed.
 		ok = call == "Expire" && (e.impatient || e.released && e.Info().SndWnd == 0)
 	}
 	if !ok {
