@@ -25,7 +25,8 @@ const (
 	bbrNone // BBR.undo_state: there is nothing to go back to
 )
 
-// bbrStates are the names, and the gains of §5.6.1's table.
+// bbrStates are the names, and the gains of §5.6.1's table. The window in ProbeBW_UP departs from its 2.25, as with that two
+// flows that probe at once have 1.7 BDP in the queue; they share as evenly with 2, which BBR version 2 had.
 var bbrStates = [...]struct {
 	name           string
 	pacing, window float64
@@ -35,7 +36,7 @@ var bbrStates = [...]struct {
 	bbrDown:     {"probe bandwidth: down", 0.9, 2},
 	bbrCruise:   {"probe bandwidth: cruise", 1, 2},
 	bbrRefill:   {"probe bandwidth: refill", 1, 2},
-	bbrUp:       {"probe bandwidth: up", 1.25, 2.25},
+	bbrUp:       {"probe bandwidth: up", 1.25, 2},
 	bbrProbeRTT: {"probe RTT", 1, 0.5},
 }
 

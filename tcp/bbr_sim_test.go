@@ -30,6 +30,7 @@ type dumbbell struct {
 	waited   time.Duration // the sum of queueing delays,
 	packets  int           // of so many packets
 	longest  time.Duration
+	above    int           // packets that waited for more than 1.5 times delay
 	measured time.Duration // they are counted from here on
 }
 
@@ -205,6 +206,9 @@ func (d *dumbbell) transmit(i int, s Segment, n int) {
 		d.waited += wait
 		d.packets++
 		d.longest = max(d.longest, wait)
+		if wait > 3*d.delay/2 {
+			d.above++
+		}
 	}
 	if int64(float64(wait)*float64(d.rate)/1e9) > int64(d.queue) {
 		return
@@ -280,21 +284,22 @@ func TestBBRGoodput(t *testing.T) {
 	}
 }
 
-// TestBBRQueue: in a buffer of five BDP, the queue stays below 1.5 BDP once Startup is over, alone and between two.
+// TestBBRQueue: in a buffer of five BDP, the queue stays below 1.5 BDP once Startup is over; between two flows for 99 packets
+// in a hundred at least, as while one of them probes for the round-trip time, the other learns of a rate that is not its own.
 func TestBBRQueue(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a minute of traffic")
+		t.Skip("minutes of traffic")
 	}
 	const rate, rtt = 6.25e6, 40 * ms
 	for flows := 1; flows <= 2; flows++ {
 		d := &dumbbell{rate: rate, delay: rtt, queue: int(5 * rate * rtt.Seconds()), make: NewBBR,
 			start: make([]time.Duration, flows), measured: 5 * time.Second}
-		d.run(60 * time.Second)
-		mean := d.waited.Seconds() / float64(d.packets) / rtt.Seconds()
-		t.Logf("%d flows: the queue is %.2f BDP in the mean and %.2f at most", flows, mean, d.longest.Seconds()/rtt.Seconds())
-		if mean > 1.5 || flows == 1 && d.longest > 3*rtt/2 {
-			t.Errorf("%d flows: the queue is %.2f BDP in the mean and %.2f at most, want at most 1.5", flows, mean,
-				d.longest.Seconds()/rtt.Seconds())
+		d.run(150 * time.Second)
+		mean, above := d.waited.Seconds()/float64(d.packets)/rtt.Seconds(), float64(d.above)/float64(d.packets)
+		t.Logf("%d flows: the queue is %.2f BDP in the mean, %.2f at most, and above 1.5 for %.2g of the packets", flows, mean,
+			d.longest.Seconds()/rtt.Seconds(), above)
+		if mean > 1 || above > 0.01*float64(flows-1) {
+			t.Errorf("%d flows: the queue is %.2f BDP in the mean, and above 1.5 for %.2g of the packets", flows, mean, above)
 		}
 	}
 }
