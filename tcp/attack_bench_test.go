@@ -35,6 +35,7 @@ func flights(b *testing.B, burst int, next func(t *TCB, s *Segment, n, i int) bo
 				}
 			}
 			b.ReportMetric(float64(segments)/float64(b.N), "segments/op")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N+segments), "ns/packet") // in or out
 		})
 	}
 }
