@@ -35,7 +35,7 @@ func (o *options) measure(ctx context.Context, s *scene, g *target, t *table.Tab
 		return err
 	}
 	defer ns.Close()
-	args := append(slices.Clone(g.args[1:]), "-dev", device, "-mode", s.mode)
+	args := append([]string{"-dev", device, "-mode", s.mode}, g.args[1:]...) // the target's own -mode is the one that holds
 	server, err := ns.Serve(ctx, filepath.Join(o.bin, g.args[0]), args...)
 	if err != nil {
 		return err

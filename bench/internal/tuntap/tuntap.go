@@ -28,6 +28,15 @@ func Open(name string, mode Mode) (fd int, err error) {
 	if flags == 0 {
 		return -1, fmt.Errorf("mode %q is none of tun, tap and vnet", mode)
 	}
+	return attach(name, flags)
+}
+
+// OpenVnetTAP is Open for a TAP with the virtio header, whose offloads are those of Vnet.
+func OpenVnetTAP(name string) (fd int, err error) {
+	return attach(name, unix.IFF_TAP|unix.IFF_VNET_HDR)
+}
+
+func attach(name string, flags uint16) (fd int, err error) {
 	r, err := unix.NewIfreq(name)
 	if err != nil {
 		return -1, err
@@ -36,7 +45,7 @@ func Open(name string, mode Mode) (fd int, err error) {
 		return -1, err
 	}
 	r.SetUint16(flags | unix.IFF_NO_PI)
-	if err = unix.IoctlIfreq(fd, unix.TUNSETIFF, r); err == nil && mode == Vnet {
+	if err = unix.IoctlIfreq(fd, unix.TUNSETIFF, r); err == nil && flags&unix.IFF_VNET_HDR != 0 {
 		err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6)
 	}
 	if err != nil {
