@@ -11,8 +11,15 @@ import (
 
 // TestAllocations: packets of known connections, translated or not, and packets that are refused allocate nothing.
 func TestAllocations(t *testing.T) {
-	h := newHome(t, masquerade+"\npolicy in reject")
+	h := newHome(t, masquerade+"\npolicy in reject", rates(1, 100))
 	h.shake("lan", laptop, phone, "wan")
+	for n := range 10 {
+		h.pass("lan", udpPacket(nth(server, n+1), phone, ""))
+		h.pass("lan", syn(laptop, phone))
+	}
+	if d := h.f.Stats().Dropped; d[SourceRate] != 13 { // of the ten datagrams four pass, of the ten SYNs three, since one has been before
+		t.Fatalf("%d came too soon", d[SourceRate])
+	}
 	for _, c := range []struct {
 		name, in, out string
 		d             Direction
@@ -22,6 +29,8 @@ func TestAllocations(t *testing.T) {
 		{"its answer", "wan", "lan", Forward, tcpPacket(phone, wan(4000), tcp.Segment{Flags: tcp.ACK, Seq: 301, Ack: 101, Window: 500})},
 		{"an error about it", "wan", "lan", Forward, unreachable(other.Addr(), tcpPacket(wan(4000), phone, tcp.Segment{Flags: tcp.ACK, Seq: 101, Ack: 301}))},
 		{"rejected", "wan", "", In, syn(phone, toRouter)},
+		{"too soon", "lan", "wan", Forward, udpPacket(server, phone, "")},
+		{"again too soon", "lan", "wan", Forward, syn(laptop, phone)},
 	} {
 		p := &h.last
 		data := make([]byte, len(c.b))
@@ -44,7 +53,7 @@ func TestMemory(t *testing.T) {
 	r := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
 		for range b.N {
-			h := newHome(b, "")
+			h := newHome(b, "", rates(-1, -1))
 			q := udpPacket(laptop, phone, "")
 			for i := range n {
 				a := netip.AddrPortFrom(spoofed(i).Addr(), 53)

@@ -84,7 +84,7 @@ func TestFull(t *testing.T) {
 
 // TestPortsExhausted: when no port is left, it is counted and said, and nobody gets another's packets.
 func TestPortsExhausted(t *testing.T) {
-	h := newHome(t, masquerade, func(c *Config) { c.Connections = 1 << 17 })
+	h := newHome(t, masquerade, rates(-1, -1), func(c *Config) { c.Connections = 1 << 17 })
 	owner := map[uint16]netip.AddrPort{}
 	const ports = 1<<16 - 1024
 	for i := range ports + 100 {

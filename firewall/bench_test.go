@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/seed87e66d9f/waybill/tcp"
 )
@@ -21,7 +22,7 @@ func BenchmarkForward(b *testing.B) {
 				if kind.name == "nat" {
 					rules += " to 203.0.113.1,203.0.113.2"
 				}
-				h := newHome(b, rules, func(c *Config) { c.Connections = n })
+				h := newHome(b, rules, rates(-1, -1), func(c *Config) { c.Connections = n })
 				source := func(i int) netip.AddrPort {
 					return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i%200)}), uint16(1024+i/200))
 				}
@@ -69,5 +70,41 @@ func BenchmarkRules(b *testing.B) {
 		p.In, p.Direction = "wan", In
 		h.f.Arrive(h.now, p)
 		h.f.Filter(h.now, p)
+	}
+}
+
+// BenchmarkHurried is a packet that would begin a connection and comes too soon, of one source and of ever new ones, while
+// so many connections are tracked.
+func BenchmarkHurried(b *testing.B) {
+	for _, n := range []int{0, 16384} {
+		for _, c := range []struct {
+			name string
+			srcs int
+		}{{"one", 1}, {"many", 1 << 20}} {
+			b.Run(fmt.Sprintf("%s/%d", c.name, n), func(b *testing.B) {
+				h := newHome(b, filter+"allow forward on lan\nnat on wan", rates(-1, -1))
+				for i := range n {
+					h.shake("lan", netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i%200)}), uint16(1024+i/200)), phone, "wan")
+				}
+				h.f.beginnings.source, h.f.beginnings.way = newPace(1, 0), newPace(1, 0)
+				h.f.beginnings.sources = make([]time.Duration, numSources)
+				if c.srcs == 1 {
+					h.f.beginnings.way = newPace(1, 1)
+				}
+				s := syn(laptop, phone)
+				p := &h.last
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := range b.N {
+					binary.BigEndian.PutUint32(s[12:], uint32(i%c.srcs)*2654435761)
+					binary.BigEndian.PutUint16(s[20:], uint16(i))
+					p.Reset(s)
+					p.In = "lan"
+					if h.f.Arrive(h.now, p) == Accept {
+						b.Fatal("it may")
+					}
+				}
+			})
+		}
 	}
 }

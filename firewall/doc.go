@@ -45,6 +45,15 @@
 // Neighbour Discovery of IPv6 is not asked about, since without it there is no link. DHCP's answer to a broadcast is no
 // answer by its addresses, and needs `allow in udp from any port 67 to any port 68`.
 //
+// # Floods
+//
+// A connection costs memory, which Config.Connections bounds, and time, which is what a flood of new ones takes from those
+// that there are. So two rates bound how fast packets that came in begin connections: those of one source
+// (Config.SourceRate) and all by one interface (Config.NewRate). What comes too soon is dropped before its route is looked
+// up and before rules are asked, without an answer, and counted as SourceRate or NewRate. Only what becomes a connection
+// is charged, and a SYN that comes again; packets that the rules drop cost nobody's rate, the owner's own packets are not
+// bounded, and no packet of a connection is but its SYNs. A full table gives up the oldest of what is no conversation.
+//
 // # Translation
 //
 // Mapping is endpoint-independent (RFC 4787 REQ-1): an internal address and port has one external port, whoever it talks

@@ -21,11 +21,13 @@ const (
 	Untranslatable        // a protocol whose packets have no ports
 	Untracked             // would have to be translated, and belongs to no connection
 	Stale                 // its connection ended between Arrive and Filter
+	SourceRate            // its source begins more connections than Config.SourceRate
+	NewRate               // by its interface more connections begin than Config.NewRate
 	numReasons
 )
 
 var reasonNames = [numReasons]string{"", "malformed", "fragment", "source route", "bad checksum", "denied", "filtered", "table full",
-	"ports exhausted", "no address", "collision", "untranslatable", "untracked", "stale"}
+	"ports exhausted", "no address", "collision", "untranslatable", "untracked", "stale", "source rate", "new rate"}
 
 // String is the reason in words.
 func (r Reason) String() string {

@@ -167,7 +167,7 @@ func (f *Firewall) pick(l *pool, proto uint8, external [16]byte, want uint16, se
 		low, high int
 		in        bool
 	}{
-		// RFC 4787 REQ-3: "If the host's source port was in the range 0-1023, it is RECOMMENDED the NAT's source port be in
+		// RFC 4787 REQ-3a: "If the host's source port was in the range 0-1023, it is RECOMMENDED the NAT's source port be in
 		// the same range."
 		{1, firstPort - 1, want < firstPort}, {firstPort, lastPort, true},
 	} {

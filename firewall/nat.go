@@ -102,6 +102,9 @@ func (f *Firewall) commit(now time.Duration, p *Packet) Reason {
 		f.unmap(target)
 		return TableFull
 	}
+	if p.Direction != Out {
+		f.began(now, p)
+	}
 	c := f.at(ref)
 	c.source, c.target, c.translated = source, target, p.translated
 	if source != 0 && f.mappings.list[source].filter == AddressDependent {

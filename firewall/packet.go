@@ -62,6 +62,8 @@ type Packet struct {
 
 	conn, gen  uint32 // the connection, if there is one, and which of those that had its place
 	side       uint8  // of the connection, that sent it
+	way        uint16 // of a packet that came in and begins a connection: who pays for that, by place in the tables
+	sender     uint16
 	translated bool   // the destination of a packet that begins a connection
 	target     uint32 // the mapping that it came in through
 	targetGen  uint32

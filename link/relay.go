@@ -42,6 +42,7 @@ type relay struct {
 
 	dropped pace // frames that go nowhere
 	tired   bool // more of them have come
+	yield   yield
 	timer   *time.Timer
 }
 
@@ -97,6 +98,7 @@ type way struct {
 func (r *relay) relay(p []Packet) {
 	now := r.bridge.now()
 	octets, first, nowhere := 0, 0, 0
+	r.yield.refused = 0
 	var last way
 	for i := range p {
 		octets += len(p[i].Head)
@@ -113,7 +115,7 @@ func (r *relay) relay(p []Packet) {
 	r.carry(p[first:], last)
 	r.port.in.frames.Add(uint64(len(p)))
 	r.port.in.octets.Add(uint64(octets))
-	r.tired = nowhere > 0 && !r.dropped.take(now, nowhere)
+	r.tired = r.yield.rest(len(p)) || nowhere > 0 && !r.dropped.take(now, nowhere)
 }
 
 // decide looks where a frame goes.
@@ -267,6 +269,7 @@ func (r *relay) write(p []Packet, to *Port, vlan uint16, from []Packet) {
 			return
 		case errors.Is(err, ErrFull):
 			r.outcome(Full, at, len(p), to, vlan, from)
+			r.yield.refused += len(p) - at
 			return
 		case errors.Is(err, net.ErrClosed):
 			r.outcome(Down, at, len(p), to, vlan, from)

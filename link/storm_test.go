@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -266,4 +267,74 @@ func TestSwitchLeavesAFloodToTheDevice(t *testing.T) {
 		s[0].say(frame(mac(2), mac(0), "honest"))
 		want(t, "after the flood", s[2:], "honest")
 	})
+}
+
+// A port that sends more than another takes rests once that one is full: what it has yet to send waits in its own device, and
+// is not lost where others want room as well.
+func TestSwitchPortThatOverrunsAnotherRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sw, s := threePorts(t, SwitchConfig{})
+		defer hangUp(t, sw, s...)
+		d, far := Pipe(PipeConfig{Ethernet: true})
+		defer d.Close()
+		slow, err := sw.Attach(far, PortConfig{Name: "slow"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := d.Queues()[0]
+		q.Write([]Packet{{Head: frame(mac(0), mac(9), "here")}})
+		synctest.Wait()
+		const n = 10_000
+		sent := s[0].pour(n, func(int) []byte { return frame(mac(9), mac(0), "much") })
+		if got := slow.Stats(); got.FramesOut != defaultQueue || got.Full == 0 || got.Full > relayBatch || sent > 3*defaultQueue {
+			t.Errorf("of %d frames %d were taken, %d of them by the full port and %d lost, want its queue of %d, and a batch lost at most",
+				n, sent, got.FramesOut, got.Full, defaultQueue)
+		}
+		p, heard := make([]Packet, defaultQueue), 0
+		for heard < defaultQueue {
+			k, err := q.Read(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			heard += k
+		}
+		s[1].say(frame(mac(9), mac(1), "little"))
+		time.Sleep(restFor)
+		synctest.Wait()
+		got := slow.Stats()
+		if k, err := q.Read(p); err != nil || !slices.ContainsFunc(p[:k], func(p Packet) bool { return strings.Contains(string(p.Head), "little") }) {
+			t.Errorf("who sends little is not among %d frames after a rest (%v)", k, err)
+		}
+		if got.Full > relayBatch {
+			t.Errorf("%d frames lost after a rest in which the queue was emptied", got.Full)
+		}
+	})
+}
+
+// TestYield: how often a port rests after batches, and what it may send from one rest to the next.
+func TestYield(t *testing.T) {
+	var y yield
+	for _, x := range []struct {
+		name                string
+		batches, n, refused int
+		rests, allowance    int
+	}{
+		{"all find room", 1000, relayBatch, 0, 0, 0},
+		{"one does not", 1, relayBatch, 1, 1, 1001 * relayBatch / yieldDivisor},
+		{"none does", 1, relayBatch, relayBatch, 1, relayBatch},
+		{"all do again", 8, relayBatch, 0, 4, relayBatch + 4*yieldStep}, // after 1, 2, 2 and 2 batches
+		{"no backlog", 1, relayBatch - 1, relayBatch - 1, 0, 0},
+		{"and all find room", 9, relayBatch, 0, 0, 0},
+	} {
+		rests := 0
+		for range x.batches {
+			y.refused = x.refused
+			if y.rest(x.n) {
+				rests++
+			}
+		}
+		if rests != x.rests || y.allowance != x.allowance {
+			t.Errorf("%s: %d rests and an allowance of %d, want %d and %d", x.name, rests, y.allowance, x.rests, x.allowance)
+		}
+	}
 }

@@ -40,7 +40,8 @@ const (
 //
 // Frames go from device to device on the goroutine that read them, super-segments in one piece where the other device
 // takes them, and cut where it does not. The frames for a port that is full are dropped and counted, and so are those longer
-// than its MTU: a switch sends no ICMP. So no port ever waits for another.
+// than its MTU: a switch sends no ICMP. A port that sends more than another can take rests a millisecond now and then, all that
+// it sends with it, so that the queue it shares has room for who sends little; otherwise no port waits for another.
 //
 // A port that floods costs the others little. What goes from it to several ports is bounded (storm control:
 // SwitchConfig.Storm), and so is how fast its stations take the places of others in a full table, which are its own where it

@@ -135,6 +135,7 @@ func (in *inbox) passes(now time.Duration, v firewall.Verdict) bool {
 	}
 	in.drop(Firewalled)
 	in.packet.Comment = p.Reason.String()
+	in.transit.giveWay()
 	if v == firewall.Reject && len(p.Reply) > 0 {
 		in.ifc.stack.sendWhole(now, in.ifc, p.Reply)
 	}

@@ -3,6 +3,7 @@ package stack
 import (
 	"encoding/binary"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"github.com/seed87e66d9f/waybill/ethernet"
@@ -39,7 +40,7 @@ type transit struct {
 	judged  firewall.Packet // as the wall sees it
 	before  [maxBefore]byte // how the packet at hand began before the wall changed it
 	relay   relay
-	refused uint64
+	refused int // packets that the wall has not let pass, or that came by a wrong way
 }
 
 // maxBefore is as much of a packet as translation changes: an IPv6 header with some extensions, and the ports and the
@@ -54,21 +55,36 @@ func (i *Interface) arriving(now time.Duration, in *inbox, v *view) bool {
 		in.transit = nil
 		return true
 	}
-	if v.forwarding.Enabled && !v.forwarding.AnySource && !v.comesBack(i, &in.m) {
-		in.drop(ReversePath)
-		return false
-	}
 	if in.transit = in.spare; in.transit == nil {
 		in.spare = new(transit)
 		in.transit = in.spare
 	}
-	if in.transit.wall = w; w == nil {
+	in.transit.wall = w
+	if v.forwarding.Enabled && !v.forwarding.AnySource && !v.comesBack(i, &in.m) {
+		in.drop(ReversePath)
+		in.transit.giveWay()
+		return false
+	}
+	if w == nil {
 		return true
 	}
 	if in.fragment() && !i.join(now, in) {
 		return false
 	}
 	return w.arrive(now, in)
+}
+
+// giveWayAfter is how many packets are refused before the goroutine that reads them gives way: about as many as the queue of a
+// device holds, so that what came among them is not lost where it has to wait for its next turn.
+const giveWayAfter = 1024
+
+// giveWay counts a packet that is refused at the door. Now and then the goroutine then steps behind all that are ready to run:
+// who reads a flood never waits, and would else run until the scheduler ends its turn, after 10 ms, while each step of a
+// connection's way waits for that.
+func (t *transit) giveWay() {
+	if t.refused++; t.refused%giveWayAfter == 0 {
+		runtime.Gosched()
+	}
 }
 
 // comesBack reports whether the interface that a packet came by is the one that leads back to its source.

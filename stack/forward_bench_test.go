@@ -47,7 +47,8 @@ type road struct {
 func newRoad(t testing.TB, near, far link.Caps, rules string, flows, size int) *road {
 	near.Name, far.Name = "lan", "wan"
 	s := host(t, newSink(near), Config{
-		Forwarding: Forwarding{Enabled: true}, NoDAD: true, Firewall: firewall.Config{Connections: max(flows, 1<<16)},
+		Forwarding: Forwarding{Enabled: true}, NoDAD: true,
+		Firewall: firewall.Config{Connections: max(flows, 1<<16), SourceRate: -1, NewRate: -1},
 	}, server4, server6)
 	out, err := s.Attach(newSink(far), far4, far6)
 	if err != nil {
