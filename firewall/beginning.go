@@ -5,7 +5,7 @@ import "time"
 // Defaults of Config.SourceRate and Config.NewRate, and how much of them may be spent at once.
 const (
 	defaultSourceRate = 4096
-	defaultNewRate    = 16384
+	defaultNewRate    = 8192
 	sourceBurst       = 4 // seconds' worth: 16,384 connections by default, a fourth of defaultConnections
 	newBurst          = 2
 )

@@ -64,7 +64,7 @@ func TestBeginningRates(t *testing.T) {
 		{"the source's bound before the interface's", 10, 100, "lan", fromLAN, 4 * 10, 10, SourceRate},
 		{"the interface's bound before the source's", 100, 10, "lan", fromLAN, 2 * 10, 10, NewRate},
 		{"by default, one address", 0, -1, "lan", fromLAN, 4 * 4096, 4096, SourceRate},
-		{"by default, an interface", -1, 0, "lan", fromLAN, 2 * 16384, 16384, NewRate},
+		{"by default, an interface", -1, 0, "lan", fromLAN, 2 * 8192, 8192, NewRate},
 		{"no bound", -1, -1, "lan", fromLAN, 40000, 40000, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -21,8 +21,8 @@ type Config struct {
 	// source, those that meet in one share it.
 	SourceRate int
 	// NewRate is the same for all packets that come in by one interface, with two seconds' worth at once: what a flood with
-	// made-up sources may cost. Those who come by other interfaces keep theirs. 0: 16384, which at 2 to 4 µs each take about a
-	// twentieth of a processor; negative: any number.
+	// made-up sources may cost. Those who come by other interfaces keep theirs. 0: 8192, which at 2 to 4 µs each take a
+	// thirtieth of a processor, and several times that in the hosts behind; negative: any number.
 	NewRate int
 	// Rejects is how many packets a second answer rejected ones; 0: 1000 (what more are rejected is dropped).
 	Rejects int
