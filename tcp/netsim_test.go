@@ -53,6 +53,8 @@ var simulations = []simulation{
 	{name: "loss 5% 100M 50ms", forward: netsimPath(100, 50*ms, 625e3, sim.Path{Loss: 0.05}), d: 60 * time.Second},
 	{name: "reorder 10% 100M 20ms", forward: netsimPath(100, 20*ms, 250e3, sim.Path{Reorder: 0.1, Hold: 5 * ms}), d: 10 * time.Second},
 	{name: "reorder 5% by 2.4ms", forward: netsimPath(100, 20*ms, 250e3, sim.Path{Reorder: 0.05, Hold: 2400 * time.Microsecond}), d: 10 * time.Second},
+	{name: "reorder 5% by 2.4ms, 200ms", forward: netsimPath(100, 200*ms, 2500e3, sim.Path{Reorder: 0.05, Hold: 2400 * time.Microsecond}),
+		flow: sim.Flow{TCP: tcp.Config{ReadBuffer: 16 << 20, WriteBuffer: 16 << 20}}, d: 60 * time.Second},
 	{name: "jitter 10ms 100M 20ms", forward: netsimPath(100, 20*ms, 250e3, sim.Path{Jitter: 10 * ms}), d: 10 * time.Second},
 	{name: "bursts 100M 50ms", forward: netsimPath(100, 50*ms, 625e3, sim.Path{Burst: sim.Gilbert{Begin: 0.0005, End: 0.1, Loss: 0.5}}), d: 60 * time.Second},
 	{name: "tail loss 30%, 20 kB, 50ms", forward: netsimPath(100, 50*ms, 625e3, sim.Path{}), flow: sim.Flow{Message: 20000, TailLoss: 0.3}, d: 60 * time.Second},

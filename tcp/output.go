@@ -122,7 +122,7 @@ func (t *TCB) header(now time.Duration, s *Segment, seq Seq, why Cause) {
 // options are those of a segment without SYN.
 func (t *TCB) options(now time.Duration) (o Options) {
 	if t.ts {
-		o.HasTimestamps, o.TSVal, o.TSEcr = true, ticks(now)+t.tsOffset, t.rcv.tsRecent
+		o.HasTimestamps, o.TSVal, o.TSEcr = true, t.stamp(now)+t.tsOffset, t.rcv.tsRecent
 	}
 	if t.sack {
 		if t.rcv.dup != (Block{}) {

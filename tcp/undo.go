@@ -39,8 +39,28 @@ func (r *revert) resent(n int, stamp uint32) {
 	r.again = true
 }
 
-// stamp is the clock of our timestamps, without the connection's offset.
-func (t *TCB) stamp(now time.Duration) uint32 { return ticks(now) }
+// stamp is the clock of our timestamps, without the connection's offset. RFC 7323 §5.4 lets it tick between once a millisecond
+// and once a second. Where the path reorders, it ticks once in a reordering window: a retransmission with a newer timestamp
+// than that of a packet which it overtakes makes the receiver refuse the packet (§5.3, R1), which has to be sent again then.
+func (t *TCB) stamp(now time.Duration) uint32 {
+	n := ticks(now)
+	if t.board == nil || !t.board.rack.reordering {
+		return n
+	}
+	k := &t.board.rack
+	if k.stamp == 0 || n-k.stamp >= k.tick(t.rtt.min) {
+		k.stamp = n
+	}
+	return k.stamp
+}
+
+// tick is how many milliseconds are one of the clock of stamp, for a shortest round trip: the reordering window's first width.
+func (k *rack) tick(minRTT time.Duration) uint32 {
+	if !k.reordering {
+		return 0
+	}
+	return uint32(min(minRTT/4, time.Second) / time.Millisecond)
+}
 
 // spurious reports whether the last reduction turns out to have been for nothing. probe says that d's D-SACK is the
 // answer to a tail loss probe, which no reduction goes with.

@@ -1,6 +1,9 @@
 package tcp
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // TestUndoBeforeRetransmission: what was taken for lost arrives before it is sent again, as where two acknowledgements come
 // in one batch: the reduction was for nothing (RFC 4015).
@@ -20,5 +23,43 @@ func TestUndoBeforeRetransmission(t *testing.T) {
 	}
 	if g := s.take(); len(seqs(g)) != 0 {
 		t.Errorf("sent again: %v", g)
+	}
+}
+
+// TestStampTicksSlowerWhereThePathReorders: once reordering was seen, the timestamps' clock ticks once in a quarter of the
+// shortest round trip, so that a packet that is late by less has no older timestamp than a retransmission that overtakes it.
+// It never goes back, and what was sent again is not taken for the original's acknowledgement.
+func TestStampTicksSlowerWhereThePathReorders(t *testing.T) {
+	for _, x := range []struct {
+		name       string
+		rtt        time.Duration
+		reordering bool
+		from       time.Duration
+		tick       uint32
+	}{
+		{"in order", 40 * ms, false, time.Second, 1},
+		{"40 ms", 40 * ms, true, time.Second, 10},
+		{"40 ms, as the clock begins", 40 * ms, true, 3 * ms, 10},
+		{"as its counter wraps", 40 * ms, true, 1<<32*ms - 25*ms, 10},
+		{"below the clock's resolution", 3 * ms, true, time.Second, 1},
+		{"a second at most", time.Minute, true, time.Second, 1000},
+	} {
+		tcb := &TCB{board: &scoreboard{}}
+		tcb.rtt.min, tcb.board.rack.reordering = x.rtt, x.reordering
+		first := tcb.stamp(x.from)
+		if first != ticks(x.from) {
+			t.Errorf("%s: it begins with %d, want %d", x.name, first, ticks(x.from))
+		}
+		last := first
+		for at := x.from; at < x.from+5*time.Second; at += ms {
+			n := tcb.stamp(at)
+			if n-first != ticks(at-x.from)/x.tick*x.tick || tcb.stamp(at) != n {
+				t.Fatalf("%s: after %v it has gone on by %d, want by %d at once", x.name, at-x.from, n-first, x.tick)
+			}
+			if n-last > x.tick {
+				t.Fatalf("%s: from %d to %d", x.name, last, n)
+			}
+			last = n
+		}
 	}
 }
