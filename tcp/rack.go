@@ -116,7 +116,7 @@ func (b *scoreboard) deliver(r *record, to Seq, d *delivery) {
 	// Step 2: an acknowledgement of a retransmission that came too early for it is the original's. The timestamp tells so
 	// only where SND.UNA moves: above a hole, TSecr stays what it was before the hole, and RFC 8985 as written would learn
 	// nothing from any retransmission there.
-	if again && (d.cumulative && d.hasEcho && int32(d.echo+2*b.rack.tick(d.minRTT)-ticks(r.at)) < 0 || rtt < d.minRTT) {
+	if again && (d.cumulative && d.hasEcho && int32(d.echo+b.rack.tick(d.minRTT)-ticks(r.at)) < 0 || rtt < d.minRTT) {
 		return
 	}
 	if k := &b.rack; k.rtt == 0 || sentAfter(r.at, to, k.at, k.end) {

@@ -54,12 +54,13 @@ func (t *TCB) stamp(now time.Duration) uint32 {
 	return k.stamp
 }
 
-// tick is how many milliseconds are one of the clock of stamp, for a shortest round trip: the reordering window's first width.
+// tick is how many milliseconds are one of the clock of stamp, for a shortest round trip: the reordering window, and no more
+// than half of the round trip, by which originals are told from retransmissions.
 func (k *rack) tick(minRTT time.Duration) uint32 {
 	if !k.reordering {
 		return 0
 	}
-	return uint32(min(minRTT/4, time.Second) / time.Millisecond)
+	return uint32(min(time.Duration(min(max(k.windowMult, 1), 2))*minRTT/4, time.Second) / time.Millisecond)
 }
 
 // spurious reports whether the last reduction turns out to have been for nothing. probe says that d's D-SACK is the
