@@ -27,8 +27,8 @@ func TestUndoBeforeRetransmission(t *testing.T) {
 }
 
 // TestStampTicksSlowerWhereThePathReorders: once reordering was seen, the timestamps' clock ticks once in a quarter of the
-// shortest round trip, so that a packet that is late by less has no older timestamp than a retransmission that overtakes it.
-// It never goes back, and what was sent again is not taken for the original's acknowledgement.
+// shortest round trip, a half after a D-SACK, so that a packet that is late by less has no older timestamp than a
+// retransmission that overtakes it. It never goes back.
 func TestStampTicksSlowerWhereThePathReorders(t *testing.T) {
 	for _, x := range []struct {
 		name       string
@@ -36,16 +36,19 @@ func TestStampTicksSlowerWhereThePathReorders(t *testing.T) {
 		reordering bool
 		from       time.Duration
 		tick       uint32
+		mult       uint8 // RACK.reo_wnd_mult
 	}{
-		{"in order", 40 * ms, false, time.Second, 1},
-		{"40 ms", 40 * ms, true, time.Second, 10},
-		{"40 ms, as the clock begins", 40 * ms, true, 3 * ms, 10},
-		{"as its counter wraps", 40 * ms, true, 1<<32*ms - 25*ms, 10},
-		{"below the clock's resolution", 3 * ms, true, time.Second, 1},
-		{"a second at most", time.Minute, true, time.Second, 1000},
+		{"in order", 40 * ms, false, time.Second, 1, 0},
+		{"40 ms", 40 * ms, true, time.Second, 10, 0},
+		{"40 ms, as the clock begins", 40 * ms, true, 3 * ms, 10, 0},
+		{"40 ms, after a D-SACK", 40 * ms, true, time.Second, 20, 2},
+		{"40 ms, after many", 40 * ms, true, time.Second, 20, 9},
+		{"as its counter wraps", 40 * ms, true, 1<<32*ms - 25*ms, 10, 0},
+		{"below the clock's resolution", 3 * ms, true, time.Second, 1, 0},
+		{"a second at most", time.Minute, true, time.Second, 1000, 0},
 	} {
 		tcb := &TCB{board: &scoreboard{}}
-		tcb.rtt.min, tcb.board.rack.reordering = x.rtt, x.reordering
+		tcb.rtt.min, tcb.board.rack.reordering, tcb.board.rack.windowMult = x.rtt, x.reordering, x.mult
 		first := tcb.stamp(x.from)
 		if first != ticks(x.from) {
 			t.Errorf("%s: it begins with %d, want %d", x.name, first, ticks(x.from))
