@@ -10,7 +10,7 @@ const (
 // A yield keeps a port that sends more than another port can take from having all of that one's queue, of which who sends
 // little would lose as large a part. What a port with a backlog sends between two rests (restFor) goes down to a quarter when
 // something of it finds no room, and else grows by a few frames, as TCP's window would; meanwhile its frames wait in its own
-// queue. Several such ports come to share evenly (Chiu and Jain, 1989), and the queue that they share is rarely full.
+// queue, and the one that it shares is rarely full.
 type yield struct {
 	refused   int // of the batch at hand, frames for which there was no room
 	sent      int // since the last rest
