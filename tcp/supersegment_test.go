@@ -55,6 +55,64 @@ func TestRetransmissionInTwo(t *testing.T) {
 	}
 }
 
+// TestTogether: acknowledgements that come together let go what they would one by one, so that what was lost as a whole is
+// repaired with twice as much in each round trip (RFC 9937 §4).
+func TestTogether(t *testing.T) {
+	s := superSegments(t, 40000)
+	s.write(40000)
+	s.take()
+	s.now += 100 * ms
+	s.sack(0, Block{39000, 40000})
+	s.wait(s.rtt.min / 4) // the reordering window
+	wantLengths(t, "all but 1,000 octets are lost", s.take(), 1000)
+	wantLengths(t, "the first of them arrived", s.sack(1000, Block{39000, 40000}), 1000, 1000)
+	s.now += ms
+	for n := range Seq(2) {
+		g := Segment{Seq: s.rcv.nxt, Ack: 101 + 2000 + 1000*n, Flags: ACK, Window: 65535}
+		g.Options.SACK[0], g.Options.Blocks = Block{101 + 39000, 101 + 40000}, 1
+		s.Arrive(s.now, &g)
+	}
+	sum := 0
+	for _, g := range s.take() {
+		sum += g.TextLen()
+	}
+	if sum != 4000 {
+		t.Errorf("two arrived, and their acknowledgements came together: %d octets went, want 4,000", sum)
+	}
+}
+
+// TestProbeInRecovery: where all that was sent last in a recovery is lost, a probe finds that out, and not the
+// retransmission timer. It is the first segment again, and the window is not reduced again.
+func TestProbeInRecovery(t *testing.T) {
+	s := superSegments(t, 40000)
+	s.write(40000)
+	s.take()
+	s.now += 100 * ms
+	wantLengths(t, "20,000 octets arrived behind a hole of as many", s.sack(0, Block{20000, 40000}), 10000, 10000)
+	window := s.Info().Cwnd
+	s.wait(2*s.rtt.srtt + probeSlack)
+	g := s.take()
+	if len(g) != 1 || g[0].Cause != CauseTLP || g[0].Seq != 101 || g[0].TextLen() != 1000 {
+		t.Fatalf("two round trips without an answer: %v, want the first segment as a probe", g)
+	}
+	s.now += 99 * ms
+	g = s.sack(1000, Block{20000, 40000})
+	if len(g) == 0 || g[0].Cause != CauseFast || g[0].Seq != 101+1000 {
+		t.Errorf("the probe arrived, what was sent again before it did not: %v, want that once more", g)
+	}
+	if i := s.Info(); i.Cwnd != window || i.Backoff != 0 || !i.Recovering {
+		t.Errorf("a window of %d, %d timeouts, in recovery: %t; want %d, none, true", i.Cwnd, i.Backoff, i.Recovering, window)
+	}
+	s.wait(2*s.rtt.srtt + probeSlack)
+	if g = s.take(); len(g) != 1 || g[0].Cause != CauseTLP {
+		t.Errorf("nothing came again: %v, want another probe", g)
+	}
+	s.wait(time.Second)
+	if g = s.take(); len(g) == 0 || g[0].Cause != CauseRTO {
+		t.Errorf("nor did an answer to it: %v, want the retransmission timer's", g)
+	}
+}
+
 // TestCorked: on the shortest of paths the rest of the user's text waits for more while a super-segment is on its way: until
 // it fills one itself, the acknowledgement comes, a millisecond has passed, or nothing can follow.
 func TestCorked(t *testing.T) {
