@@ -443,3 +443,17 @@ func TestConfigureHostAddsEveryAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestTUNWriteOfNothing: a packet of no octets is the system's to refuse, which it does but where it is asked to write no piece.
+func TestTUNWriteOfNothing(t *testing.T) {
+	if !netns.Enter(t, time.Minute) {
+		return
+	}
+	for _, o := range openers {
+		d := opened(t, o.open, TUNConfig{NoOffload: o.noOffload})
+		n, err := d.Queues()[0].Write([]Packet{{}})
+		if refused := n == 0 && errors.Is(err, syscall.EINVAL); refused == o.noOffload {
+			t.Errorf("%s: %d packets sent, %v", o.name, n, err)
+		}
+	}
+}

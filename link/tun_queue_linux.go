@@ -181,7 +181,7 @@ func (s *sender) send(fd uintptr) {
 			continue
 		}
 		s.gather(p)
-		switch _, errno := s.guard.syscall(unix.SYS_WRITEV, fd, unsafe.Pointer(&s.pieces[0]), len(s.pieces)); errno {
+		switch _, errno := s.guard.syscall(unix.SYS_WRITEV, fd, unsafe.Pointer(unsafe.SliceData(s.pieces)), len(s.pieces)); errno {
 		case 0:
 		case unix.EIO: // the interface is down, drivers/net/tun.c: "if (!(tun->dev->flags & IFF_UP))"
 			s.tun.down.Add(1)

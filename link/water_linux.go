@@ -67,7 +67,7 @@ func (r *waterConn) call(b []byte, wait bool) error {
 
 // readOnce runs under the poller, and returns false for it to wait.
 func (r *waterConn) readOnce(fd uintptr) bool {
-	r.n, r.errno = r.guard.syscall(unix.SYS_READ, fd, unsafe.Pointer(&r.b[0]), len(r.b))
+	r.n, r.errno = r.guard.syscall(unix.SYS_READ, fd, unsafe.Pointer(unsafe.SliceData(r.b)), len(r.b))
 	return r.errno != unix.EAGAIN || !r.wait
 }
 
@@ -98,5 +98,5 @@ type waterWrite struct {
 }
 
 func (w *waterWrite) write(fd uintptr) {
-	w.n, w.errno = w.guard.syscall(unix.SYS_WRITE, fd, unsafe.Pointer(&w.b[0]), len(w.b))
+	w.n, w.errno = w.guard.syscall(unix.SYS_WRITE, fd, unsafe.Pointer(unsafe.SliceData(w.b)), len(w.b))
 }

@@ -55,9 +55,9 @@ func TestRetransmissionInTwo(t *testing.T) {
 	}
 }
 
-// TestTogether: acknowledgements that come together let go what they would one by one, so that what was lost as a whole is
+// TestAcknowledgementsTogether: acknowledgements that come together let go what they would one by one, so that what was lost as a whole is
 // repaired with twice as much in each round trip (RFC 9937 §4).
-func TestTogether(t *testing.T) {
+func TestAcknowledgementsTogether(t *testing.T) {
 	s := superSegments(t, 40000)
 	s.write(40000)
 	s.take()
