@@ -80,7 +80,7 @@ func serve(ctx context.Context, h *host.Host, backends []string, ready func() er
 			return err
 		}
 		s := &http.Server{
-			Handler:           handler,
+			Handler:           fullDuplex(handler),
 			ReadHeaderTimeout: time.Minute,
 			ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 		}
@@ -102,4 +102,15 @@ func serve(ctx context.Context, h *host.Host, backends []string, ready func() er
 		}
 	}
 	return nil
+}
+
+// fullDuplex has a server leave the rest of a request's body to handler where the answer begins first. Else it would read
+// up to 256 KiB of it away, which a proxy has yet to pass on.
+func fullDuplex(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			slog.Warn("answers may cut their requests short", "err", err)
+		}
+		handler.ServeHTTP(w, r)
+	})
 }

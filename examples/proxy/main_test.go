@@ -51,13 +51,13 @@ func overStacks(t *testing.T, backends []string, test func(h *host.Host)) {
 	}
 }
 
-// echoed answers with what it was sent, or with its name.
+// echoed answers with what it was sent, while it is being sent, or with its name.
 func echoed(name string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return fullDuplex(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n, _ := io.Copy(w, r.Body); n == 0 && r.Method == http.MethodGet {
 			fmt.Fprintf(w, "%s %s %s", name, r.Proto, r.Header.Get("X-Forwarded-For"))
 		}
-	})
+	}))
 }
 
 // fetch is what a client is answered, or why it is not.
