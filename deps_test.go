@@ -33,15 +33,16 @@ tcp/tcptest           std tcp
 tcp/tcptest/sim       std tcp
 internal/route        net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/pathmtu      net/netip time
+internal/pace         time
 internal/neighbor     net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/reassembly   net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/wheel        net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/groups       net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/autoconf     net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/acd          net/netip time ethernet
-firewall              net/netip time internal/checksum ethernet ipv4 ipv6 udp tcp
-link                  std ethernet internal/checksum golang.org/x/sys/unix github.com/songgao/water
-stack                 std internal/checksum internal/route internal/neighbor internal/reassembly internal/wheel internal/autoconf internal/pathmtu internal/acd internal/groups
+firewall              net/netip time internal/checksum internal/pace ethernet ipv4 ipv6 udp tcp
+link                  std ethernet internal/checksum internal/pace golang.org/x/sys/unix github.com/songgao/water
+stack                 std internal/checksum internal/pace internal/route internal/neighbor internal/reassembly internal/wheel internal/autoconf internal/pathmtu internal/acd internal/groups
 stack                 ethernet ipv4 ipv6 udp tcp firewall link golang.org/x/net/dns/dnsmessage
 splice                std
 internal/netns         std

@@ -26,7 +26,7 @@ func (f *Firewall) answer(now time.Duration, p *Packet, with Answer) {
 	if !reset && with == WithReset || !answerable(p) {
 		return
 	}
-	if !f.rejects.take(now) {
+	if !f.rejects.Take(now, &f.rejected) {
 		return
 	}
 	if reset {

@@ -1,6 +1,10 @@
 package firewall
 
-import "time"
+import (
+	"time"
+
+	"github.com/seed87e66d9f/waybill/internal/pace"
+)
 
 // Defaults of Config.SourceRate and Config.NewRate, and how much of them may be spent at once.
 const (
@@ -16,31 +20,10 @@ const (
 	numWays    = 64   // interfaces
 )
 
-// pace is how many of something may come in a second, and how many at once. What each of those that it is kept of has spent
-// is an instant, when all is paid for, as ATM's generic cell rate algorithm has it (ITU-T I.371).
-type pace struct {
-	each  time.Duration // from one to the next; 0: there is no bound
-	burst time.Duration // how far ahead of the clock that instant may be
-}
-
-func newPace(perSecond, seconds int) pace {
-	if perSecond <= 0 {
-		return pace{}
-	}
-	return pace{time.Second / time.Duration(perSecond), time.Duration(seconds) * time.Second}
-}
-
-// allows reports whether one more may come, of what is paid for then.
-func (p pace) allows(now, paid time.Duration) bool {
-	return p.each == 0 || max(paid, now)+p.each <= now+p.burst
-}
-
-func (p pace) charge(now time.Duration, paid *time.Duration) { *paid = max(*paid, now) + p.each }
-
 // beginnings bounds how fast packets that came in begin connections. RFC 6888 REQ-4C recommends it, lest one subscriber
 // have all of a translator's processor.
 type beginnings struct {
-	source, way pace
+	source, way pace.Pace
 	sources     []time.Duration // paid, by the hash of the source; made with the first connection
 	ways        [numWays]time.Duration
 }
@@ -72,14 +55,14 @@ func (f *Firewall) repeats(now time.Duration, c *conn, side int, p *Packet) bool
 // what the rules drop is at nobody's cost.
 func (f *Firewall) hurried(now time.Duration, p *Packet) Reason {
 	b := &f.beginnings
-	if p.way = zone(p.In) % numWays; !b.way.allows(now, b.ways[p.way]) {
+	if p.way = zone(p.In) % numWays; !b.way.Allows(now, b.ways[p.way]) {
 		return NewRate
 	}
-	if b.source.each == 0 {
+	if b.source == (pace.Pace{}) {
 		return 0
 	}
 	p.sender = uint16(f.key.hash(p.key.sender()) % numSources)
-	if b.sources != nil && !b.source.allows(now, b.sources[p.sender]) {
+	if b.sources != nil && !b.source.Allows(now, b.sources[p.sender]) {
 		return SourceRate
 	}
 	return 0
@@ -98,12 +81,12 @@ func (t *tuple) sender() *tuple {
 // began charges the connection that the packet began to those who have to pay for it.
 func (f *Firewall) began(now time.Duration, p *Packet) {
 	b := &f.beginnings
-	b.way.charge(now, &b.ways[p.way])
-	if b.source.each == 0 {
+	b.ways[p.way] = b.way.After(now, b.ways[p.way], 1)
+	if b.source == (pace.Pace{}) {
 		return
 	}
 	if b.sources == nil {
 		b.sources = make([]time.Duration, numSources)
 	}
-	b.source.charge(now, &b.sources[p.sender])
+	b.sources[p.sender] = b.source.After(now, b.sources[p.sender], 1)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed87e66d9f/waybill/internal/pace"
 	"github.com/seed87e66d9f/waybill/tcp"
 )
 
@@ -86,10 +87,10 @@ func BenchmarkHurried(b *testing.B) {
 				for i := range n {
 					h.shake("lan", netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i%200)}), uint16(1024+i/200)), phone, "wan")
 				}
-				h.f.beginnings.source, h.f.beginnings.way = newPace(1, 0), newPace(1, 0)
+				h.f.beginnings.source, h.f.beginnings.way = pace.New(1, time.Second, 0), pace.New(1, time.Second, 0)
 				h.f.beginnings.sources = make([]time.Duration, numSources)
 				if c.srcs == 1 {
-					h.f.beginnings.way = newPace(1, 1)
+					h.f.beginnings.way = pace.New(1, time.Second, 1)
 				}
 				s := syn(laptop, phone)
 				p := &h.last

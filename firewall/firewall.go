@@ -1,8 +1,11 @@
 package firewall
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
+
+	"github.com/seed87e66d9f/waybill/internal/pace"
 )
 
 // Config is what a Firewall is made with. The zero value works.
@@ -86,7 +89,8 @@ type Firewall struct {
 	timeouts   [numClasses]time.Duration
 	rules      *program
 	stats      Stats
-	rejects    bucket
+	rejects    pace.Pace
+	rejected   time.Duration // rejects: when all are paid for
 	beginnings beginnings
 	turn       class // whose oldest connection the next packet looks at
 }
@@ -115,18 +119,15 @@ func New(c Config) *Firewall {
 	if f.limit <= 0 {
 		f.limit = defaultConnections
 	}
-	rate := func(n, value int) int {
-		if n == 0 {
-			return value
-		}
-		return n
+	rate := func(n, value, seconds int) pace.Pace {
+		n = min(cmp.Or(n, value), 1e8) // faster than a packet can be looked at, and seconds of it fit an int
+		return pace.New(n, time.Second, seconds*n)
 	}
-	f.beginnings.source = newPace(rate(c.SourceRate, defaultSourceRate), sourceBurst)
-	f.beginnings.way = newPace(rate(c.NewRate, defaultNewRate), newBurst)
+	f.beginnings.source = rate(c.SourceRate, defaultSourceRate, sourceBurst)
+	f.beginnings.way = rate(c.NewRate, defaultNewRate, newBurst)
 	f.mappings.list = make([]mapping, 1)
 	f.mappings.pools, f.mappings.peers = map[poolKey]*pool{}, map[peerKey]uint32{}
-	f.rejects = bucket{rate: float64(c.Rejects) / float64(time.Second), size: float64(c.Rejects)}
-	f.rejects.tokens = f.rejects.size
+	f.rejects = pace.New(c.Rejects, time.Second, c.Rejects)
 	return f
 }
 

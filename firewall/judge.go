@@ -69,7 +69,7 @@ func (f *Firewall) judge(now time.Duration, p *Packet) Verdict {
 				continue
 			}
 			m := &f.rules.memory[i]
-			if r.Limit.N > 0 && !m.limit.take(now) {
+			if !m.limit.Take(now, &m.paid) {
 				continue
 			}
 			m.packets++

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/seed87e66d9f/waybill/internal/pace"
 )
 
 // program is Rules made ready: for each direction and state the rules that are asked, and what each has to remember.
@@ -29,26 +32,8 @@ const (
 // memory is what changes of a rule.
 type memory struct {
 	packets, octets uint64
-	limit           bucket
-}
-
-// bucket is a token bucket.
-type bucket struct {
-	rate, size, tokens float64 // tokens a nanosecond, tokens
-	last               time.Duration
-}
-
-// take takes a token, if there is one.
-func (b *bucket) take(now time.Duration) bool {
-	if now > b.last {
-		b.tokens = min(b.size, b.tokens+float64(now-b.last)*b.rate)
-		b.last = now
-	}
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
+	limit           pace.Pace
+	paid            time.Duration // of limit
 }
 
 // ErrRules is what SetRules finds wrong with Rules; the error says where.
@@ -72,11 +57,7 @@ func compile(r *Rules) (*program, error) {
 			}
 		}
 		if l := e.Limit; l.N > 0 {
-			size := float64(max(l.N, 1))
-			if l.Burst > 0 {
-				size = float64(l.Burst)
-			}
-			p.memory[i].limit = bucket{rate: float64(l.N) / float64(l.Per), size: size, tokens: size}
+			p.memory[i].limit = pace.New(l.N, l.Per, cmp.Or(l.Burst, l.N))
 		}
 	}
 	return p, nil

@@ -4,8 +4,10 @@ package link
 
 import (
 	"testing"
+	"time"
 
 	"github.com/seed87e66d9f/waybill/ethernet"
+	"github.com/seed87e66d9f/waybill/internal/pace"
 )
 
 func TestPipeDoesNotAllocate(t *testing.T) {
@@ -109,8 +111,8 @@ func TestSwitchFullTableDoesNotAllocate(t *testing.T) {
 func TestSwitchStormDoesNotAllocate(t *testing.T) {
 	sw := NewSwitch(SwitchConfig{Storm: 1})
 	p := &Port{bridge: &sw.bridge}
-	p.storm.setRate(1, 1)
-	p.learning.setRate(1, 1)
+	p.storm.Pace = pace.New(1, time.Second, 1)
+	p.learning.Pace = pace.New(1, time.Second, 1)
 	sw.stations.add(p)
 	r := &relay{bridge: &sw.bridge, port: p}
 	for i := range r.in {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed87e66d9f/waybill/ethernet"
+	"github.com/seed87e66d9f/waybill/internal/pace"
 )
 
 // PortConfig describes a port of a Switch, or of a Hub, which takes only a Name. The zero value is a port like any other of
@@ -41,8 +42,8 @@ type Port struct {
 	counters [verdicts]atomic.Uint64
 	in, out  traffic
 
-	storm    pace // frames to several ports
-	learning pace // stations that take the place of others
+	storm    throttle // frames to several ports
+	learning throttle // stations that take the place of others
 
 	heard heard // stations.mu guards it
 
@@ -127,8 +128,8 @@ func (b *bridge) attach(d Device, c PortConfig) (*Port, error) {
 		d = newBacklog(d)
 	}
 	p.device, p.queues = d, d.Queues()
-	p.storm.setRate(b.storm, b.storm)
-	p.learning.setRate(relearn, relearn)
+	p.storm.Pace = pace.New(b.storm, time.Second, b.storm)
+	p.learning.Pace = pace.New(relearn, time.Second, relearn)
 	if b.stations != nil {
 		b.stations.add(p)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed87e66d9f/waybill/ethernet"
+	"github.com/seed87e66d9f/waybill/internal/pace"
 )
 
 const (
@@ -40,15 +41,15 @@ type relay struct {
 	texts [][]byte
 	cut   Segmenter
 
-	dropped pace // frames that go nowhere
-	tired   bool // more of them have come
+	dropped throttle // frames that go nowhere
+	tired   bool     // more of them have come
 	yield   yield
 	timer   *time.Timer
 }
 
 // loop reads until the port is closed.
 func (r *relay) loop() {
-	r.dropped.setRate(discards, discardBurst)
+	r.dropped.Pace = pace.New(discards, time.Second, discardBurst)
 	q := r.port.queues[r.index]
 	failures := 0
 	for {

@@ -12,61 +12,11 @@ import (
 	"time"
 
 	"github.com/seed87e66d9f/waybill/ethernet"
+	"github.com/seed87e66d9f/waybill/internal/pace"
 )
 
-func TestPace(t *testing.T) {
-	ms := time.Millisecond
-	for _, tt := range []struct {
-		name  string
-		rate  int
-		burst int
-		takes []struct {
-			at      time.Duration
-			n, want int // how often one is asked for, and given
-		}
-	}{
-		{"a second's worth at once, then the rate", 100, 100, []struct {
-			at      time.Duration
-			n, want int
-		}{{0, 1000, 100}, {5 * ms, 1000, 0}, {10 * ms, 1000, 1}, {510 * ms, 1000, 50}, {time.Hour, 1000, 100}}},
-		{"one", 1, 1, []struct {
-			at      time.Duration
-			n, want int
-		}{{0, 10, 1}, {999 * ms, 10, 0}, {1000 * ms, 10, 1}}},
-		{"a short burst", 1000, 20, []struct {
-			at      time.Duration
-			n, want int
-		}{{0, 1000, 20}, {5 * ms, 1000, 5}, {time.Hour, 1000, 20}}},
-		{"no bound", -1, -1, []struct {
-			at      time.Duration
-			n, want int
-		}{{0, 100_000, 100_000}}},
-		{"a rate that is no part of a second", 8192, 8192, []struct {
-			at      time.Duration
-			n, want int
-		}{{0, 100_000, 8192}, {time.Second, 100_000, 8192}}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			var p pace
-			p.setRate(tt.rate, tt.burst)
-			for _, x := range tt.takes {
-				got := 0
-				for range x.n {
-					if p.take(x.at, 1) {
-						got++
-					}
-				}
-				if got != x.want {
-					t.Errorf("at %v: %d of %d, want %d", x.at, got, x.n, x.want)
-				}
-			}
-		})
-	}
-}
-
-func TestPaceOfSeveralGoroutines(t *testing.T) {
-	var p pace
-	p.setRate(1000, 1000)
+func TestThrottleOfSeveralGoroutines(t *testing.T) {
+	p := throttle{Pace: pace.New(1000, time.Second, 1000)}
 	var got atomic.Int64
 	var running sync.WaitGroup
 	for range 4 {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed87e66d9f/waybill/internal/pace"
 	"github.com/seed87e66d9f/waybill/ipv4"
 	"github.com/seed87e66d9f/waybill/ipv6"
 )
@@ -23,31 +24,19 @@ const (
 	hostErrorBurst = 6
 )
 
+var (
+	allErrors  = pace.New(errorRate, time.Second, errorBurst)
+	hostErrors = pace.New(hostErrorRate, time.Second, hostErrorBurst)
+)
+
 // maxErrorHosts bounds the hosts that are counted each for itself. Whoever forges the addresses of more meets the bound for all.
 const maxErrorHosts = 1024
 
 // rateLimit bounds the errors that we send: to each host, so that none uses up what others may need, and in all.
 type rateLimit struct {
 	sync.Mutex
-	all   bucket
-	hosts map[netip.Addr]bucket // an IPv6 host is its /64, of which it can have all addresses
-}
-
-// bucket is a token bucket. The zero value is full.
-type bucket struct {
-	used float64 // tokens that are missing
-	at   time.Duration
-}
-
-// allow takes so many tokens, if there is one.
-func (b *bucket) allow(now time.Duration, rate, burst, tokens float64) bool {
-	b.used = max(b.used-(now-b.at).Seconds()*rate, 0)
-	b.at = now
-	if burst-b.used < 1 {
-		return false
-	}
-	b.used = min(b.used+tokens, burst)
-	return true
+	paid  time.Duration                // when those to all are
+	hosts map[netip.Addr]time.Duration // when those to each are: an IPv6 host is its /64, of which it can have all addresses
 }
 
 // allow reports whether an error may go to a host. Of what all share it takes one token on average, but sometimes none or two:
@@ -60,12 +49,12 @@ func (r *rateLimit) allow(now time.Duration, to netip.Addr, random uint64) bool 
 	}
 	r.Lock()
 	defer r.Unlock()
-	h, known := r.hosts[to]
-	if !h.allow(now, hostErrorRate, hostErrorBurst, 1) {
+	paid, known := r.hosts[to]
+	if !hostErrors.Take(now, &paid) {
 		return false
 	}
 	if r.hosts == nil {
-		r.hosts = map[netip.Addr]bucket{}
+		r.hosts = map[netip.Addr]time.Duration{}
 	}
 	if !known && len(r.hosts) >= maxErrorHosts {
 		for a := range r.hosts { // any
@@ -73,8 +62,12 @@ func (r *rateLimit) allow(now time.Duration, to netip.Addr, random uint64) bool 
 			break
 		}
 	}
-	r.hosts[to] = h
-	return r.all.allow(now, errorRate, errorBurst, float64(random%3))
+	r.hosts[to] = paid
+	if !allErrors.Allows(now, r.paid) {
+		return false
+	}
+	r.paid = allErrors.After(now, r.paid, int(random%3))
+	return true
 }
 
 // mayComplain reports whether a host may be sent an error now. There is no bound on what we tell ourselves, as on Linux.
