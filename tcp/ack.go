@@ -1,6 +1,9 @@
 package tcp
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // establish leaves SYN-SENT or SYN-RECEIVED.
 func (t *TCB) establish(now time.Duration) {
@@ -127,7 +130,9 @@ func (t *TCB) measure(now time.Duration, a *arrival) (d time.Duration) {
 		if ms < 0 || time.Duration(ms)*time.Millisecond > now {
 			return 0
 		}
-		d, coarse = time.Duration(ms)*time.Millisecond, true
+		if d, coarse = time.Duration(ms)*time.Millisecond, true; d == 0 { // less than the clock can say
+			d = min(time.Millisecond, cmp.Or(t.rtt.srtt, time.Millisecond))
+		}
 	default:
 		return 0
 	}

@@ -150,6 +150,31 @@ func TestKarnWithTimestamps(t *testing.T) {
 	}
 }
 
+// TestTimestampOfNoTime: an echo within the same millisecond says that the path takes less, and no more.
+func TestTimestampOfNoTime(t *testing.T) {
+	s := opened(t, full())
+	echo := func(flags Flags, seq, ack Seq) {
+		g := s.take()
+		s.arrive(Segment{Seq: seq, Ack: ack, Flags: flags, Window: 65535,
+			Options: Options{MSS: 1460, HasTimestamps: true, TSVal: 1, TSEcr: g[len(g)-1].Options.TSVal}})
+	}
+	s.wait(time.Second) // it is sent twice, and not measured
+	echo(SYN|ACK, 300, 101)
+	if i := s.Info(); i.SRTT != ms || i.MinRTT != ms {
+		t.Errorf("SRTT %v, the least %v, want 1 ms", i.SRTT, i.MinRTT)
+	}
+	s.write(100)
+	s.wait(ms / 5)
+	echo(ACK, 301, 201)
+	before := s.Info()
+	s.write(100)
+	s.wait(before.RTO)
+	echo(ACK, 301, 301)
+	if i := s.Info(); i.SRTT != before.SRTT || i.MinRTT != ms/5 || i.InFlight != 0 {
+		t.Errorf("SRTT %v, the least %v, %d in flight, want %v as it was and 0.2 ms", i.SRTT, i.MinRTT, i.InFlight, before.SRTT)
+	}
+}
+
 // TestC83RTORestarts: an acknowledgement of something new starts the timer again.
 func TestC83RTORestarts(t *testing.T) {
 	s := plainly(t)
