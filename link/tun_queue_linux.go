@@ -25,9 +25,8 @@ const (
 
 // A tunQueue is one descriptor of a TUN device.
 type tunQueue struct {
-	tun   *tun
-	conn  syscall.RawConn
-	guard *guard
+	tun  *tun
+	conn syscall.RawConn
 
 	// The reader's: receive runs under the poller, and talks to Read through these.
 	receive func(fd uintptr) bool
@@ -43,7 +42,7 @@ type tunQueue struct {
 }
 
 func newTUNQueue(t *tun, conn syscall.RawConn) *tunQueue {
-	q := &tunQueue{tun: t, conn: conn, guard: newGuard(), spill: make([]byte, tunFrame)}
+	q := &tunQueue{tun: t, conn: conn, spill: make([]byte, tunFrame)}
 	for k := range q.buffers {
 		q.buffers[k] = make([]byte, bufferLen)
 	}
@@ -61,7 +60,6 @@ func (q *tunQueue) Read(p []Packet) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	q.guard.reads()
 	q.into, q.n, q.err = p, 0, nil
 	if err := q.conn.Read(q.receive); err != nil {
 		return 0, q.tun.error("read", err)
@@ -128,7 +126,12 @@ func (q *tunQueue) readv(fd uintptr, b []byte) (int, unix.Errno) {
 	q.pieces = [2]unix.Iovec{{Base: &b[0]}, {Base: &q.spill[0]}}
 	q.pieces[0].SetLen(len(b))
 	q.pieces[1].SetLen(len(q.spill))
-	return q.guard.syscall(unix.SYS_READV, fd, unsafe.Pointer(&q.pieces[0]), len(q.pieces))
+	for {
+		n, _, errno := unix.Syscall(unix.SYS_READV, fd, uintptr(unsafe.Pointer(&q.pieces[0])), 2)
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+	}
 }
 
 // join puts a packet of n bytes, which begins with b and goes on in spill, into one piece at the start of *to.
@@ -144,7 +147,7 @@ func (q *tunQueue) join(to *[]byte, b []byte, n int) []byte {
 func (q *tunQueue) Write(p []Packet) (int, error) {
 	s, ok := q.senders.Get().(*sender)
 	if !ok {
-		s = &sender{tun: q.tun, guard: q.guard}
+		s = &sender{tun: q.tun}
 		s.run = s.send
 	}
 	s.packets, s.n, s.err = p, 0, nil
@@ -163,7 +166,6 @@ func (q *tunQueue) Write(p []Packet) (int, error) {
 // A sender is the scratch of one Write.
 type sender struct {
 	tun     *tun
-	guard   *guard
 	run     func(fd uintptr)
 	packets []Packet
 	n       int
@@ -181,7 +183,7 @@ func (s *sender) send(fd uintptr) {
 			continue
 		}
 		s.gather(p)
-		switch _, errno := s.guard.syscall(unix.SYS_WRITEV, fd, unsafe.Pointer(unsafe.SliceData(s.pieces)), len(s.pieces)); errno {
+		switch errno := writev(fd, s.pieces); errno {
 		case 0:
 		case unix.EIO: // the interface is down, drivers/net/tun.c: "if (!(tun->dev->flags & IFF_UP))"
 			s.tun.down.Add(1)
@@ -218,4 +220,15 @@ func (s *sender) piece(b []byte) {
 	v := unix.Iovec{Base: &b[0]}
 	v.SetLen(len(b))
 	s.pieces = append(s.pieces, v)
+}
+
+// writev is writev(2), once more if a signal comes between. unix.Writev would list the pieces anew.
+func writev(fd uintptr, pieces []unix.Iovec) unix.Errno {
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_WRITEV, fd,
+			uintptr(unsafe.Pointer(unsafe.SliceData(pieces))), uintptr(len(pieces)))
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
 }
