@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"io"
 	"fmt"
 	"net"
 	"runtime"
@@ -41,7 +42,7 @@ func OpenWater(c TUNConfig) (Device, error) {
 		i.Close()
 		return nil, err
 	}
-	return Wrap(waterReader(waterFile{i}), caps), nil
+	return Wrap(waterReader(waterFile{i.ReadWriteCloser}), caps), nil
 }
 
 // waterMTU returns the MTU of the interface called name, after setting it where that can be done.
@@ -61,11 +62,11 @@ func waterMTU(name string, mtu int) (int, error) {
 
 // A waterFile is water's interface, but that it drops what is written while the interface is down, which Linux
 // reports as EIO.
-type waterFile struct{ *water.Interface }
+type waterFile struct{ io.ReadWriteCloser }
 
 func (f waterFile) Write(b []byte) (int, error) {
-	n, err := f.Interface.Write(b)
-	if errors.Is(err, syscall.EIO) {
+	n, err := f.ReadWriteCloser.Write(b)
+	if err != nil && errors.Is(err, syscall.EIO) {
 		return len(b), nil
 	}
 	return n, err

@@ -104,24 +104,33 @@ func (w *wrapped) Write(p []Packet) (int, error) {
 
 func (w *wrapped) write(p *Packet) error {
 	b := p.Head
+	var joined *[]byte
 	if len(p.Text) > 0 {
-		s, ok := w.out.Get().(*[]byte)
-		if !ok {
-			s = new([]byte)
-			*s = make([]byte, 0, w.size)
-		}
-		defer w.out.Put(s)
-		*s = append((*s)[:0], p.Head...)
-		for _, t := range p.Text {
-			*s = append(*s, t...)
-		}
-		b = *s
+		joined = w.join(p)
+		b = *joined
 	}
 	n, err := w.rw.Write(b)
 	if err == nil && n < len(b) {
 		err = io.ErrShortWrite
 	}
+	if joined != nil {
+		w.out.Put(joined)
+	}
 	return err
+}
+
+// join puts a packet into one piece, which is w.out's.
+func (w *wrapped) join(p *Packet) *[]byte {
+	s, ok := w.out.Get().(*[]byte)
+	if !ok {
+		s = new([]byte)
+		*s = make([]byte, 0, w.size)
+	}
+	*s = append((*s)[:0], p.Head...)
+	for _, t := range p.Text {
+		*s = append(*s, t...)
+	}
+	return s
 }
 
 // error turns whatever rw says once it is closed into the one error that callers look for.

@@ -6,7 +6,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,6 +77,54 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 						}
 					})
 				})
+			})
+		})
+	}
+}
+
+// TestWriteFitsSmallStack: Read and Write fit the 2 KB of stack that most goroutines begin with. To double it costs each
+// connection's goroutine a copy, and twice as much memory as the connection itself takes.
+func TestWriteFitsSmallStack(t *testing.T) {
+	const goroutines = 1000
+	each := func(f func()) int {
+		start, done, end := make(chan bool), make(chan bool), make(chan bool)
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer close(end)
+		stacks := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}}
+		runtime.GC() // of stacks that are free none is left over
+		runtime.GC()
+		metrics.Read(stacks)
+		before := stacks[0].Value.Uint64()
+		for range goroutines {
+			running.Go(func() {
+				<-start
+				f()
+				done <- true
+				<-end
+			})
+		}
+		for range goroutines { // one after the other
+			start <- true
+			<-done
+		}
+		metrics.Read(stacks)
+		return int(stacks[0].Value.Uint64()-before) / goroutines
+	}
+	for _, w := range wires {
+		t.Run(w.name, func(t *testing.T) {
+			families(t, func(t *testing.T, to netip.Prefix) {
+				client, server := pair(t, w.PipeConfig, Config{})
+				c, s := connected(t, client, server, to)
+				one := make([]byte, 1)
+				send(t, c, s, one) // the neighbour is known from here on
+				idle, busy := each(func() {}), each(func() {
+					c.Write(one)
+					s.Read(one)
+				})
+				if busy > idle+512 {
+					t.Errorf("a goroutine takes %d octets of stack, and %d once it has read and written", idle, busy)
+				}
 			})
 		})
 	}

@@ -195,7 +195,7 @@ func (c *TCPConn) established(ctx context.Context) (*TCPConn, error) {
 }
 
 // path finds the way to dst, and the address to send from: src where it is given.
-func (s *Stack) path(src, dst netip.Addr) (from, to netip.Addr, zone uint32, h hop, err error) {
+func (s *Stack) path(src, dst netip.Addr) (from, to netip.Addr, zone uint32, h *hop, err error) {
 	if zone, err = s.zoneIndex(dst.Zone()); err != nil {
 		return
 	}

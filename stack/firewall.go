@@ -220,7 +220,7 @@ func (w *wall) judge(now time.Duration, p *packet) firewall.Verdict {
 
 // leavesCut is leaves for a datagram that goes out in fragments, of which the firewall knows nothing: it is asked about the
 // whole, and m and the transport header head are changed as it wants. What it says as an error is EPERM, as Linux says it.
-func (s *Stack) leavesCut(m *meta, h hop, head, text []byte) error {
+func (s *Stack) leavesCut(m *meta, h *hop, head, text []byte) error {
 	if s.wall.Load() == nil || h.ifc.loopback {
 		return nil
 	}

@@ -127,14 +127,14 @@ func (i *Interface) forward(now time.Duration, in *inbox, v *view) {
 	h, ok := v.lookup(m.dst, 0)
 	if !ok {
 		in.drop(NoRoute)
-		i.tellNoRoute(now, in, &h)
+		i.tellNoRoute(now, in, h)
 		return
 	}
 	if h.ifc.loopback || h.ifc.broadcast(m.dst) { // RFC 2644 §4: directed broadcasts are not forwarded
 		in.drop(NotForwarded)
 		return
 	}
-	i.stack.traceRoute(in.number, &h, m.dst)
+	i.stack.traceRoute(in.number, h, m.dst)
 	caps := h.ifc.live.Load().caps
 	caps.MTU = h.ifc.mtu(m.dst)
 	whole := m.joined || m.src.Is4() && m.packet[6]&flagDF == 0 // it may be cut
@@ -149,7 +149,7 @@ func (i *Interface) forward(now time.Duration, in *inbox, v *view) {
 		return
 	}
 	if v.forwarding.Redirects && h.ifc == i {
-		i.redirect(now, in, v, &h)
+		i.redirect(now, in, v, h)
 	}
 	lessHops(m.packet)
 	i.stack.stats.forwarded.Add(1)

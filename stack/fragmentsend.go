@@ -22,7 +22,7 @@ type cut struct {
 // cutter is a packet that leaves in fragments, as it is longer than the link carries.
 type cutter struct {
 	m    meta
-	h    hop
+	h    *hop
 	head [transportLen]byte // of the transport, its checksum complete
 	text []byte             // what has not left
 	room int                // octets in each fragment but the last
@@ -35,7 +35,7 @@ const transportLen = udp.HeaderLen
 const fragmentLen = 8
 
 // newCutter is a packet with the transport header head, to be sent by h.
-func (s *Stack) newCutter(m *meta, h hop, head, text []byte) *cutter {
+func (s *Stack) newCutter(m *meta, h *hop, head, text []byte) *cutter {
 	c := &cutter{m: *m, h: h, text: text, head: [transportLen]byte(head)}
 	extra := 0
 	if m.dst.Is6() {
@@ -84,7 +84,7 @@ func (c *cutter) next(s *Stack) *packet {
 }
 
 // sendCut sends a datagram that is longer than the link carries.
-func (u *UDPConn) sendCut(m *meta, h hop, hdr *udp.Header, b []byte) error {
+func (u *UDPConn) sendCut(m *meta, h *hop, hdr *udp.Header, b []byte) error {
 	s := u.stack
 	var head [udp.HeaderLen]byte
 	hdr.Encode(head[:])
@@ -95,7 +95,7 @@ func (u *UDPConn) sendCut(m *meta, h hop, hdr *udp.Header, b []byte) error {
 }
 
 // sendPieces sends the fragments of a datagram or of an ICMP message; head is its header, with the checksum.
-func (u *UDPConn) sendPieces(m *meta, h hop, head, b []byte) error {
+func (u *UDPConn) sendPieces(m *meta, h *hop, head, b []byte) error {
 	s := u.stack
 	if err := s.leavesCut(m, h, head, b); err != nil {
 		return err
@@ -119,7 +119,7 @@ func maxDatagram(dst netip.Addr) int {
 }
 
 // sendCut sends a message that is longer than the link carries; head is its header, with the checksum.
-func (s *Stack) sendCut(now time.Duration, m *meta, h hop, head, body []byte) {
+func (s *Stack) sendCut(now time.Duration, m *meta, h *hop, head, body []byte) {
 	if s.leavesCut(m, h, head, body) != nil {
 		return
 	}

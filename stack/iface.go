@@ -27,6 +27,7 @@ type Interface struct {
 	queues   []link.Queue
 	mac      ethernet.Addr
 	hops     uint8
+	onLink   hop // straight to a neighbour
 	up       atomic.Bool
 	lowered  atomic.Int32                  // SetMTU's; 0: none
 	back     atomic.Pointer[chan struct{}] // LinkReturned's; nil: nobody has asked
@@ -57,6 +58,7 @@ func (s *Stack) Attach(d link.Device, addrs ...netip.Prefix) (*Interface, error)
 		return nil, fmt.Errorf("stack: attach: %w: a device without a queue, or with an MTU below %d", syscall.EINVAL, minMTU)
 	}
 	i := &Interface{stack: s, hops: s.config.HopLimit}
+	i.onLink.ifc = i
 	for _, p := range addrs {
 		if err := usable(p); err != nil {
 			d.Close()

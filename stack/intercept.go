@@ -128,15 +128,15 @@ func (i *Interface) flowZone(local, remote netip.Addr) uint32 {
 
 // intercepted is the way of a packet to dst that leaves from src, which is not ours: back by the interface that it was
 // intercepted on, whose index is zone.
-func (v *view) intercepted(src, dst netip.Addr, zone uint32) (hop, bool) {
-	if zone == 0 || !src.IsValid() || int(zone) >= len(v.ifaces) || v.ifaces[zone].catch.Load() == nil || v.isOurs(v.ifaces[zone], src) || src.IsUnspecified() {
-		return hop{}, false
+func (v *view) intercepted(src, dst netip.Addr, zone uint32) (*hop, bool) {
+	if !src.IsValid() || int(zone) >= len(v.ifaces) || v.ifaces[zone].catch.Load() == nil || v.isOurs(v.ifaces[zone], src) || src.IsUnspecified() {
+		return &noHop, false
 	}
 	return v.back(v.ifaces[zone], dst), true
 }
 
 // back is the way to dst by the interface i: that of the routes, or straight there.
-func (v *view) back(i *Interface, dst netip.Addr) hop {
+func (v *view) back(i *Interface, dst netip.Addr) *hop {
 	ways, ok := v.table.LookupFunc(dst, func(ways []hop) bool {
 		return slices.ContainsFunc(ways, func(h hop) bool { return h.ifc == i })
 	})
@@ -145,7 +145,7 @@ func (v *view) back(i *Interface, dst netip.Addr) hop {
 			return h
 		}
 	}
-	return hop{ifc: i}
+	return &i.onLink
 }
 
 // admit reports whether another undecided flow of a source is let in, and counts it. The listener's lock is held.

@@ -197,7 +197,7 @@ func (i *Interface) igmpFrame(m *groups.Message) []byte {
 		msg.Records = r.Append(msg.Records)
 	}
 	b, at := i.frame(igmpHeader+ipv4.IGMPLen+len(msg.Records), m.Dst, ethernet.TypeIPv4)
-	src, ok := i.stack.view.Load().source(m.Dst, hop{ifc: i})
+	src, ok := i.stack.view.Load().source(m.Dst, &i.onLink)
 	if !ok {
 		src = netip.IPv4Unspecified() // RFC 9776 §4.2.14: "may be used by a system that has not yet acquired an IP address"
 	}

@@ -238,7 +238,7 @@ func (n *neighbors) tick(now time.Duration) {
 
 // solicit asks for a neighbour's station address (RFC 826, RFC 4861 §7.2.2).
 func (i *Interface) solicit(q neighbor.Solicit) {
-	src, ok := i.stack.view.Load().source(q.IP, hop{ifc: i})
+	src, ok := i.stack.view.Load().source(q.IP, &i.onLink)
 	if !ok {
 		return
 	}

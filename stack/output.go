@@ -26,6 +26,7 @@ type packet struct {
 	head [headroom + tcp.MaxHeaderLen]byte
 	ifc  *Interface
 	next netip.Addr // whom to hand it to on the link
+	meta meta       // build's: a stack of 2 KB is all that most goroutines have
 
 	divided bool   // its sender has it wait for the neighbour in pieces
 	number  uint64 // for TracePacket
@@ -143,7 +144,8 @@ func (c *TCPConn) sendOne(now time.Duration) bool {
 // build writes the headers of a segment, and finds its way; false: there is none.
 func (c *TCPConn) build(p *packet) bool {
 	s := c.stack
-	m := meta{src: c.localAddr(), dst: c.remoteAddr(), proto: ipv4.ProtoTCP, hops: c.hops, tos: c.tos | p.seg.ECN, label: c.label}
+	m := &p.meta
+	m.src, m.dst, m.proto, m.hops, m.tos, m.label, m.cut = c.localAddr(), c.remoteAddr(), ipv4.ProtoTCP, c.hops, c.tos|p.seg.ECN, c.label, cut{}
 	h, ok := s.view.Load().route(m.src, m.dst, c.flow.Zone)
 	if !ok {
 		s.stats.drop(NoRoute)
@@ -152,10 +154,10 @@ func (c *TCPConn) build(p *packet) bool {
 	p.toward(h, m.dst)
 	p.q = min(int(c.queue), len(p.ifc.queues)-1)
 	if c.narrow {
-		m.cut = s.uncut(&m)
+		m.cut = s.uncut(m)
 	}
 	n := p.seg.Encode(p.head[headroom:], tcp.Ports{Src: c.flow.LocalPort, Dst: c.flow.RemotePort})
-	p.wrap(&m, n, p.seg.Text, 16, p.seg.Size)
+	p.wrap(m, n, p.seg.Text, 16, p.seg.Size)
 	if p.seg.Cause > tcp.CauseAck { // data and acknowledgements explain themselves
 		p.out[0].Comment = p.seg.Cause.String()
 	}
@@ -163,13 +165,13 @@ func (c *TCPConn) build(p *packet) bool {
 }
 
 // toward notes the way that was found.
-func (p *packet) toward(h hop, dst netip.Addr) {
+func (p *packet) toward(h *hop, dst netip.Addr) {
 	p.ifc, p.next = h.ifc, dst
 	if h.via.IsValid() {
 		p.next = h.via
 	}
 	p.q = 0
-	h.ifc.stack.traceRoute(p.number, &h, dst)
+	h.ifc.stack.traceRoute(p.number, h, dst)
 	if h.ifc.loopback {
 		h.ifc.wake()
 	}
@@ -183,29 +185,39 @@ func (p *packet) wrap(m *meta, n int, text [][]byte, sum int, size uint16) {
 	for _, t := range text {
 		total += len(t)
 	}
-	at, hops := headroom, m.hops
+	hops, start := m.hops, ipv4.MinHeaderLen
 	if hops == 0 {
 		hops = p.ifc.hopLimit(m.dst)
 	}
 	if m.src.Is4() {
-		at -= ipv4.MinHeaderLen
-		h := ipv4.Header{TOS: m.tos, Length: ipv4.MinHeaderLen + total, ID: uint16(m.cut.id), DF: !m.cut.is, MF: m.cut.more,
-			Offset: m.cut.offset, TTL: hops, Protocol: m.proto, Src: m.src, Dst: m.dst}
-		h.Encode(p.head[at:])
+		p.header4(m, hops, total)
 	} else {
-		at -= ipv6.HeaderLen
-		h := ipv6.Header{TrafficClass: m.tos, FlowLabel: m.label, PayloadLength: total, NextHeader: m.proto, HopLimit: hops, Src: m.src, Dst: m.dst}
-		h.Encode(p.head[at:])
+		start = ipv6.HeaderLen
+		p.header6(m, hops, total)
 	}
-	start := headroom - at
+	at := headroom - start
 	if p.ifc.caps.Ethernet {
 		at -= ethernet.HeaderLen
 		start += ethernet.HeaderLen
 	}
-	p.out[0] = link.Packet{Head: p.head[at : headroom+n], Text: text}
+	out := &p.out[0]
+	*out = link.Packet{}
+	out.Head, out.Text = p.head[at:headroom+n], text
 	if sum >= 0 {
 		p.sum(m, n, total, start, sum, size)
 	}
+}
+
+// header4 writes an IPv4 header in front of total octets.
+func (p *packet) header4(m *meta, ttl uint8, total int) {
+	h := ipv4.Header{TOS: m.tos, Length: ipv4.MinHeaderLen + total, ID: uint16(m.cut.id), DF: !m.cut.is, MF: m.cut.more,
+		Offset: m.cut.offset, TTL: ttl, Protocol: m.proto, Src: m.src, Dst: m.dst}
+	h.Encode(p.head[headroom-ipv4.MinHeaderLen:])
+}
+
+func (p *packet) header6(m *meta, hops uint8, total int) {
+	h := ipv6.Header{TrafficClass: m.tos, FlowLabel: m.label, PayloadLength: total, NextHeader: m.proto, HopLimit: hops, Src: m.src, Dst: m.dst}
+	h.Encode(p.head[headroom-ipv6.HeaderLen:])
 }
 
 // sum writes the transport checksum, or leaves it to the device.

@@ -36,7 +36,7 @@ func (s *Stack) pathTo(dst netip.Addr) pathmtu.Path {
 }
 
 // mtu is the longest IP packet that reaches dst over h, as far as is known.
-func (s *Stack) mtu(h hop, dst netip.Addr) int {
+func (s *Stack) mtu(h *hop, dst netip.Addr) int {
 	mtu := h.ifc.mtu(dst)
 	if p := s.pathTo(dst); p.MTU != 0 && !h.ifc.loopback {
 		mtu = min(mtu, p.MTU)
@@ -140,7 +140,7 @@ func (s *Stack) uncut(m *meta) cut {
 }
 
 // yield lets routers cut a packet where the path carries less than any should.
-func (s *Stack) yield(m *meta, h hop) {
+func (s *Stack) yield(m *meta, h *hop) {
 	if s.pathTo(m.dst).Narrow && !h.ifc.loopback {
 		m.cut = s.uncut(m)
 	}

@@ -57,7 +57,7 @@ func (r *relay) fit(in *inbox, far link.Caps) link.Fit {
 
 // send sends the packet at hand to where h leads, whose device takes it in the form that fit says. The outcome is failed
 // where nobody answers there.
-func (r *relay) send(now time.Duration, in *inbox, h hop, far *link.Caps, fit link.Fit) outcome {
+func (r *relay) send(now time.Duration, in *inbox, h *hop, far *link.Caps, fit link.Fit) outcome {
 	r.p.ifc, r.p.next, r.p.number = h.ifc, in.m.dst, in.number
 	if h.via.IsValid() {
 		r.p.next = h.via

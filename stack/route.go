@@ -22,7 +22,7 @@ type view struct {
 	forwarding Forwarding
 }
 
-// hop is where a packet goes next: one route, without its prefix.
+// hop is where a packet goes next: one route, without its prefix. Those of a view do not change.
 type hop struct {
 	ifc    *Interface // nil of a route that leads nowhere
 	via    netip.Addr // the gateway; invalid: the destination is on the link
@@ -31,6 +31,9 @@ type hop struct {
 	kind   RouteType
 	static bool // AddRoute's; else it follows from an address
 }
+
+// noHop is where no packet goes.
+var noHop hop
 
 var (
 	broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
@@ -117,7 +120,7 @@ func derived(ifaces []*Interface, addrs []*[]Addr, lo *Interface) map[derivedRou
 
 // lookup finds the way to dst. zone names the interface of a link-local or multicast destination; 0: none named. Where there
 // is none, the hop still says why: its kind is that of the route that says so.
-func (v *view) lookup(dst netip.Addr, zone uint32) (hop, bool) {
+func (v *view) lookup(dst netip.Addr, zone uint32) (*hop, bool) {
 	if dst.Is6() && (linkLocal6.Contains(dst) || dst.IsLinkLocalMulticast()) || dst.IsMulticast() || dst == broadcast4 {
 		return v.scoped(dst, zone)
 	}
@@ -127,7 +130,7 @@ func (v *view) lookup(dst netip.Addr, zone uint32) (hop, bool) {
 
 // best picks among the routes to one prefix: the one of the lowest metric whose interface is up; if none is, the one of the
 // lowest. Where only is given, routes over other interfaces do not count.
-func best(ways []hop, only *Interface) (hop, bool) {
+func best(ways []hop, only *Interface) (*hop, bool) {
 	first := -1
 	for k := range ways {
 		h := &ways[k]
@@ -135,16 +138,16 @@ func best(ways []hop, only *Interface) (hop, bool) {
 			continue
 		}
 		if h.ifc == nil || len(ways) == 1 || h.ifc.Up() {
-			return *h, h.ifc != nil
+			return h, h.ifc != nil
 		}
 		if first < 0 {
 			first = k
 		}
 	}
 	if first < 0 {
-		return hop{}, false
+		return &noHop, false
 	}
-	return ways[first], true
+	return &ways[first], true
 }
 
 // route finds the way to dst of a packet that leaves from src, in the strong model. RFC 1122 §3.3.4.2: "A host MAY restrict
@@ -152,26 +155,35 @@ func best(ways []hop, only *Interface) (hop, bool) {
 // address of the datagrams." So the way is the best of those over src's interface. Only where that has none does the packet
 // leave elsewhere, as in the weak model, rather than not at all. An address of the loopback interface is the host's, and
 // leaves by any. A router goes by its routes alone, and an intercepted connection by the interface that it came in by.
-func (v *view) route(src, dst netip.Addr, zone uint32) (hop, bool) {
-	if h, ok := v.intercepted(src, dst, zone); ok {
-		return h, true
+func (v *view) route(src, dst netip.Addr, zone uint32) (*hop, bool) {
+	if zone != 0 {
+		if h, ok := v.intercepted(src, dst, zone); ok {
+			return h, true
+		}
 	}
 	h, ok := v.lookup(dst, zone)
-	if i := v.local[src]; !ok && dst == broadcast4 && i != nil && !i.loopback { // to all on the link that src is of, as on Linux
-		return hop{ifc: i}, true
+	if !ok && dst == broadcast4 { // to all on the link that src is of, as on Linux
+		if i := v.local[src]; i != nil && !i.loopback {
+			return &i.onLink, true
+		}
 	}
 	if !ok || v.forwarding.Enabled && !src.IsLinkLocalUnicast() || len(v.ifaces) <= 2 || h.ifc.loopback || !src.IsValid() || src.IsUnspecified() || h.ifc.has(src) {
 		return h, ok
 	}
+	return v.routeFrom(src, dst, zone, h)
+}
+
+// routeFrom is route where there are several interfaces, and the best of all, h, is not one that src is an address of.
+func (v *view) routeFrom(src, dst netip.Addr, zone uint32, h *hop) (*hop, bool) {
 	owner := v.local[src]
 	if src.Is6() && src.IsLinkLocalUnicast() && int(zone) < len(v.ifaces) {
 		owner = v.ifaces[zone]
 	}
 	if owner == nil || owner.loopback {
-		return h, ok
+		return h, true
 	}
 	if dst.IsMulticast() || dst == broadcast4 {
-		return hop{ifc: owner}, zone == 0 || zone == owner.index
+		return &owner.onLink, zone == 0 || zone == owner.index
 	}
 	ways, ok := v.table.LookupFunc(dst, func(ways []hop) bool {
 		return slices.ContainsFunc(ways, func(h hop) bool { return h.ifc == owner })
@@ -196,24 +208,24 @@ func (h *hop) errno() syscall.Errno {
 }
 
 // scoped finds the link of a destination that has a meaning on one link only: the one named, or the only one there is.
-func (v *view) scoped(dst netip.Addr, zone uint32) (hop, bool) {
+func (v *view) scoped(dst netip.Addr, zone uint32) (*hop, bool) {
 	if zone != 0 {
 		if int(zone) >= len(v.ifaces) {
-			return hop{}, false
+			return &noHop, false
 		}
 		if i := v.ifaces[zone]; i.has(dst) {
-			return hop{ifc: v.ifaces[0]}, true
+			return &v.ifaces[0].onLink, true
 		} else {
-			return hop{ifc: i}, true
+			return &i.onLink, true
 		}
 	}
 	for _, i := range v.ifaces[1:] {
 		if i.has(dst) {
-			return hop{ifc: v.ifaces[0]}, true
+			return &v.ifaces[0].onLink, true
 		}
 	}
 	if len(v.ifaces) == 2 || len(v.ifaces) > 2 && dst.IsMulticast() {
-		return hop{ifc: v.ifaces[1]}, true
+		return &v.ifaces[1].onLink, true
 	}
 	ways, _ := v.table.Lookup(dst)
 	return best(ways, nil)

@@ -12,7 +12,7 @@ import (
 // all multicast and link-local destination addresses, the set of candidate source addresses MUST only include addresses assigned
 // to interfaces belonging to the same link as the outgoing interface", and so it is here for all, in the strong model.
 // It does not allocate.
-func (v *view) source(dst netip.Addr, h hop) (netip.Addr, bool) {
+func (v *view) source(dst netip.Addr, h *hop) (netip.Addr, bool) {
 	if loopback4.Contains(dst) {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
 	}

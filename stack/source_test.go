@@ -71,7 +71,7 @@ func TestC193SourceAddress(t *testing.T) {
 			fields := strings.Fields(c.addrs)
 			for range 2 {
 				s, i := multihomed(t, strings.Join(fields, " "))
-				got, ok := s.view.Load().source(netip.MustParseAddr(c.dst), hop{ifc: i})
+				got, ok := s.view.Load().source(netip.MustParseAddr(c.dst), &i.onLink)
 				if want, err := netip.ParseAddr(c.want); got != want || ok != (err == nil) {
 					t.Errorf("to %s from one of %q: %v, %v, want %q", c.dst, fields, got, ok, c.want)
 				}
@@ -85,7 +85,7 @@ func TestC193SourceAddress(t *testing.T) {
 func TestC193FirstOfEqualAddresses(t *testing.T) {
 	s, i := multihomed(t, "198.51.100.2 198.51.100.8 2001:db8:1::2 2001:db8:1::8")
 	for dst, want := range map[string]string{"198.51.100.9": "198.51.100.2", "2001:db8:1::9": "2001:db8:1::2"} {
-		if got, _ := s.view.Load().source(netip.MustParseAddr(dst), hop{ifc: i}); got.String() != want {
+		if got, _ := s.view.Load().source(netip.MustParseAddr(dst), &i.onLink); got.String() != want {
 			t.Errorf("to %s: %v, want %s", dst, got, want)
 		}
 	}
@@ -108,7 +108,7 @@ func TestC193SourceByNextHop(t *testing.T) {
 		{"203.0.113.9", hop{ifc: i, src: netip.MustParseAddr("198.51.100.117")}, "198.51.100.117"},
 		{"203.0.113.9", hop{ifc: i, src: netip.MustParseAddr("198.51.100.99")}, "203.0.113.77"}, // not ours any more
 	} {
-		if got, _ := s.view.Load().source(netip.MustParseAddr(c.dst), c.h); got.String() != c.want {
+		if got, _ := s.view.Load().source(netip.MustParseAddr(c.dst), &c.h); got.String() != c.want {
 			t.Errorf("to %s via %v, %v: %v, want %s", c.dst, c.h.via, c.h.src, got, c.want)
 		}
 	}

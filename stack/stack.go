@@ -178,6 +178,7 @@ func (s *Stack) Close() error {
 // from a sender straight into a receiver.
 func (s *Stack) attachLoopback() {
 	s.lo = &Interface{stack: s, name: "lo", loopback: true, hops: s.config.HopLimit}
+	s.lo.onLink.ifc = s.lo
 	wire := link.PipeConfig{GSO: 1 << 16}
 	near, far := link.Pipe(wire)
 	s.lo.adopt(loopDevice{near, far})

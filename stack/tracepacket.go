@@ -66,10 +66,13 @@ func (i *Interface) traceFrame(step PacketStep, number uint64, p *link.Packet) {
 
 // traceRoute tells of the way of a packet to dst.
 func (s *Stack) traceRoute(number uint64, h *hop, dst netip.Addr) {
-	f := s.config.TracePacket
-	if f == nil {
-		return
+	if s.config.TracePacket != nil {
+		s.tellRoute(number, h, dst)
 	}
+}
+
+// tellRoute is apart, as it takes a lot of a stack.
+func (s *Stack) tellRoute(number uint64, h *hop, dst netip.Addr) {
 	e := PacketEvent{At: s.now(), Step: PacketRouted, Number: number, Interface: h.ifc.name, Next: dst}
 	if h.via.IsValid() {
 		e.Next = h.via
@@ -80,7 +83,7 @@ func (s *Stack) traceRoute(number uint64, h *hop, dst netip.Addr) {
 			e.Route = r
 		}
 	}
-	f(&e)
+	s.config.TracePacket(&e)
 }
 
 // traceNeighbor tells what is known of the station that a packet goes to.

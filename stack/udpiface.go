@@ -28,7 +28,7 @@ func (i *Interface) ListenUDP(network string, local netip.AddrPort) (*UDPConn, e
 }
 
 // way finds the way to a destination, and the address to send from, where from is none.
-func (u *UDPConn) way(from, to netip.Addr) (src, dst netip.Addr, h hop, err error) {
+func (u *UDPConn) way(from, to netip.Addr) (src, dst netip.Addr, h *hop, err error) {
 	i := u.over(to)
 	if i == nil {
 		if u.bind.zone != 0 && from.Is6() && from.IsLinkLocalUnicast() { // what is sent from there has no other link
@@ -44,7 +44,7 @@ func (u *UDPConn) way(from, to netip.Addr) (src, dst netip.Addr, h hop, err erro
 	if dst == broadcast4 && !u.bind.addr.IsValid() && !slices.ContainsFunc(*i.addrs.Load(), func(a Addr) bool {
 		return a.Prefix.Addr().Is4() && !a.Prefix.Addr().IsLinkLocalUnicast()
 	}) {
-		return netip.IPv4Unspecified(), dst, hop{ifc: i}, nil
+		return netip.IPv4Unspecified(), dst, &i.onLink, nil
 	}
 	v := u.stack.view.Load()
 	h = v.over(i, dst)
@@ -61,12 +61,12 @@ func (u *UDPConn) way(from, to netip.Addr) (src, dst netip.Addr, h hop, err erro
 }
 
 // over is the way to dst that goes over an interface: straight there, where no route of that interface says otherwise.
-func (v *view) over(i *Interface, dst netip.Addr) hop {
+func (v *view) over(i *Interface, dst netip.Addr) *hop {
 	switch {
 	case i.has(dst):
-		return hop{ifc: v.ifaces[0]}
+		return &v.ifaces[0].onLink
 	case dst.IsMulticast() || dst == broadcast4 || dst.Is6() && dst.IsLinkLocalUnicast():
-		return hop{ifc: i}
+		return &i.onLink
 	}
 	ways, _ := v.table.LookupFunc(dst, func(ways []hop) bool {
 		return slices.ContainsFunc(ways, func(h hop) bool { return h.ifc == i })
@@ -74,5 +74,5 @@ func (v *view) over(i *Interface, dst netip.Addr) hop {
 	if h, ok := best(ways, i); ok {
 		return h
 	}
-	return hop{ifc: i}
+	return &i.onLink
 }

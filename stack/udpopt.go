@@ -86,7 +86,7 @@ func (u *UDPConn) SetDontFragment(on bool) error {
 
 // sized reports whether a datagram of n octets fits the path in one piece; else it is to be cut, or the error says that it
 // must not be.
-func (u *UDPConn) sized(m *meta, h hop, hdr *udp.Header, n int) (bool, error) {
+func (u *UDPConn) sized(m *meta, h *hop, hdr *udp.Header, n int) (bool, error) {
 	s, length := u.stack, ipHeader(m.dst)+udp.HeaderLen+n
 	whole := u.marks.whole.Load()
 	if !whole {
