@@ -2,8 +2,8 @@ package link
 
 import (
 	"errors"
-	"io"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
 	"syscall"
