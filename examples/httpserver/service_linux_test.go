@@ -225,10 +225,17 @@ func (p *process) drains(systemd *manager) {
 		p.t.Fatal(err)
 	}
 	defer idle.Close()
-	io.WriteString(idle, "GET / HTTP/1.1\r\nHost: 198.51.100.2\r\n\r\n")
-	if _, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil {
-		p.t.Fatal(err)
-	} // so the other, which came before, was accepted
+	answers := bufio.NewReader(idle)
+	for range 100 { // so the other, which came before, was taken up: a server that is closing would not wait for its rest
+		io.WriteString(idle, "GET / HTTP/1.1\r\nHost: 198.51.100.2\r\n\r\n")
+		answer, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+			p.t.Fatal(err)
+		}
+	}
 
 	p.signal(syscall.SIGTERM)
 	systemd.expect("STOPPING=1")
