@@ -119,8 +119,12 @@ func TestWriteFitsSmallStack(t *testing.T) {
 				one := make([]byte, 1)
 				send(t, c, s, one) // the neighbour is known from here on
 				idle, busy := each(func() {}), each(func() {
-					c.Write(one)
-					s.Read(one)
+					if _, err := c.Write(one); err != nil {
+						t.Error(err)
+					}
+					if _, err := s.Read(one); err != nil {
+						t.Error(err)
+					}
 				})
 				if busy > idle+512 {
 					t.Errorf("a goroutine takes %d octets of stack, and %d once it has read and written", idle, busy)
