@@ -92,12 +92,12 @@ func run(ctx context.Context) error {
 	if o.seeds < 1 || o.parallel < 1 || o.rate <= 0 || o.queue <= 0 {
 		return fmt.Errorf("-seeds, -cells, -rate and -queue are more than 0")
 	}
+	if *nft {
+		return o.drop(ctx)
+	}
 	// The wires' threads wait in system calls, and the operating system says better than the runtime who is next.
 	runtime.GOMAXPROCS(max(runtime.NumCPU(), 4*o.parallel))
-	switch {
-	case *nft:
-		return o.drop(ctx)
-	case *share:
+	if *share {
 		return o.share(ctx)
 	}
 	return o.compare(ctx)
