@@ -34,6 +34,7 @@ tcp/tcptest/sim       std tcp
 internal/route        net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/pathmtu      net/netip time
 internal/pace         time
+internal/bell         std golang.org/x/sys/unix
 internal/neighbor     net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/reassembly   net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/wheel        net/netip time internal/checksum ethernet ipv4 ipv6 udp
@@ -42,7 +43,7 @@ internal/autoconf     net/netip time internal/checksum ethernet ipv4 ipv6 udp
 internal/acd          net/netip time ethernet
 firewall              net/netip time internal/checksum internal/pace ethernet ipv4 ipv6 udp tcp
 link                  std ethernet internal/checksum internal/pace golang.org/x/sys/unix github.com/songgao/water
-stack                 std internal/checksum internal/pace internal/route internal/neighbor internal/reassembly internal/wheel internal/autoconf internal/pathmtu internal/acd internal/groups
+stack                 std internal/bell internal/checksum internal/pace internal/route internal/neighbor internal/reassembly internal/wheel internal/autoconf internal/pathmtu internal/acd internal/groups
 stack                 ethernet ipv4 ipv6 udp tcp firewall link golang.org/x/net/dns/dnsmessage
 splice                std
 internal/netns         std

@@ -136,6 +136,9 @@ type Caps struct {
 	MTU      int    // the largest IP packet, in bytes; an Ethernet header comes on top
 	Ethernet bool   // packets are Ethernet frames, without frame check sequence
 	Checksum bool   // the device completes Partial checksums, and vouches for received ones
+	// Polled says that a Read which waits does so in the runtime's network poller, as that of an os.File does. The stack
+	// then has who reads its sockets wait there too, so that one thread can go from the packet to its reader.
+	Polled bool
 	// The largest super-segment the device takes, in bytes of IP packet: TCP over IPv4, TCP over IPv6, and UDP.
 	// Zero: none.
 	GSO4, GSO6, GSOUDP int

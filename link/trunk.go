@@ -281,9 +281,10 @@ type vlan struct {
 	closed  atomic.Bool
 }
 
-// Caps is the device's, with a name of its own.
+// Caps is the device's, with a name of its own; packets come from the trunk's goroutine, not from the device's poller.
 func (v *vlan) Caps() Caps {
 	c := v.trunk.device.Caps()
+	c.Polled = false
 	if v.id != 0 {
 		c.Name = fmt.Sprintf("%s.%d", c.Name, v.id)
 	}

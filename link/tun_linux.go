@@ -185,7 +185,7 @@ func hint(err error) string {
 
 // setup asks the kernel for the offloads, and fills in the Caps that follow from flags.
 func (t *tun) setup(fd int, name string, flags uint16) error {
-	t.caps = Caps{Name: name, Ethernet: flags&unix.IFF_TAP != 0}
+	t.caps = Caps{Name: name, Ethernet: flags&unix.IFF_TAP != 0, Polled: true}
 	if flags&unix.IFF_VNET_HDR == 0 {
 		return nil
 	}

@@ -37,7 +37,7 @@ func OpenWater(c TUNConfig) (Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link: open interface %q: %w", c.Name, err)
 	}
-	caps := Caps{Name: i.Name(), Ethernet: i.IsTAP(), MTU: c.MTU}
+	caps := Caps{Name: i.Name(), Ethernet: i.IsTAP(), MTU: c.MTU, Polled: runtime.GOOS == "linux"}
 	if caps.MTU, err = waterMTU(caps.Name, c.MTU); err != nil {
 		i.Close()
 		return nil, err

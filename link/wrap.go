@@ -10,7 +10,7 @@ import (
 // connected UDP socket, a message channel of a VPN. rw's Write must be safe to call from several goroutines at once
 // and while a Read is pending, as that of every net.Conn and os.File is, and its Close must end a pending Read.
 //
-// Of c, Name, MTU, Ethernet and Addr are taken as they are (MTU 0 means 65535). Checksum and GSO are switched off: a
+// Of c, Name, MTU, Ethernet, Polled and Addr are taken as they are (MTU 0 means 65535). Checksum and GSO are switched off: a
 // bare packet has no room to carry them. A received packet longer than the MTU allows is cut off, as read(2) would,
 // and so fails its own length check above. Write waits as long as rw's does, since there is no asking it not to.
 // An error of rw is returned as it is, unless the device is closed.

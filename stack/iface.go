@@ -161,6 +161,9 @@ func (i *Interface) setAddrs(prefixes []netip.Prefix) {
 
 // start begins to read from the device.
 func (i *Interface) start() {
+	if i.caps.Polled {
+		i.stack.bells.Open(i.stack.now)
+	}
 	for n := range i.queues {
 		i.stack.running.Add(1)
 		go i.loop(n)

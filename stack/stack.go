@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed87e66d9f/waybill/firewall"
+	"github.com/seed87e66d9f/waybill/internal/bell"
 	"github.com/seed87e66d9f/waybill/link"
 	"github.com/seed87e66d9f/waybill/tcp"
 )
@@ -77,6 +78,7 @@ type Stack struct {
 	lo      *Interface
 	packets sync.Pool // of *packet
 	waiters sync.Pool // of *waiter
+	bells   bell.Pool
 
 	closed  atomic.Bool
 	stop    chan struct{}  // closed when Close begins
@@ -170,6 +172,7 @@ func (s *Stack) Close() error {
 	s.memory.alarm.stop()
 	s.memory.starve.Unlock()
 	s.running.Wait()
+	s.bells.Close()
 	close(s.done)
 	return errors.Join(errs...)
 }
