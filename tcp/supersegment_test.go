@@ -113,6 +113,39 @@ func TestProbeInRecovery(t *testing.T) {
 	}
 }
 
+// TestProbeInRecoveryIsNewText: where there is text that was never sent, and nothing that is known to be lost waits, the probe
+// is that: what was sent again may have arrived.
+func TestProbeInRecoveryIsNewText(t *testing.T) {
+	begin := func() (s *script, next Seq) {
+		s = superSegments(t, 40000)
+		s.write(100000)
+		s.take()
+		s.now += 100 * ms
+		s.sack(0, Block{20000, 40000})
+		next = s.snd.nxt
+		s.wait(2*s.rtt.srtt + probeSlack)
+		g := s.take()
+		if len(g) != 1 || g[0].Cause != CauseTLP || g[0].Seq != next || g[0].TextLen() != 1000 {
+			t.Fatalf("two round trips without an answer: %v, want 1,000 octets of new text as a probe, from %d on", g, next)
+		}
+		s.now += 100 * ms
+		return s, next
+	}
+	s, next := begin()
+	for _, g := range s.sack(next - 101 + 1000) {
+		if g.Seq.Less(next) {
+			t.Errorf("all has arrived, but %v goes", g)
+		}
+	}
+	if i := s.Info(); i.Recovering || i.Retransmits != 2 {
+		t.Errorf("all has arrived: %d sent again, in recovery: %t; want the two super-segments, false", i.Retransmits, i.Recovering)
+	}
+	s, next = begin()
+	if g := s.sack(0, Block{20000, 40000}, Block{next - 101, next - 101 + 1000}); len(g) == 0 || g[0].Cause != CauseFast || g[0].Seq != 101 {
+		t.Errorf("the probe alone arrived: %v, want what was sent again before it once more", g)
+	}
+}
+
 // TestCorked: on the shortest of paths the rest of the user's text waits for more while a super-segment is on its way: until
 // it fills one itself, the acknowledgement comes, a millisecond has passed, or nothing can follow.
 func TestCorked(t *testing.T) {
